@@ -1,0 +1,114 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/raft"
+)
+
+// keyCurrentTerm is Raft's own name of the value.
+var keyCurrentTerm = []byte("CurrentTerm")
+
+// ErrHasState is what Bootstrap answers on a node that belongs to a cluster.
+var ErrHasState = errors.New("the node has Raft state already")
+
+// HasState reports whether the node has Raft state: it was bootstrapped, or a
+// cluster's leader has spoken to it.
+func (n *Node) HasState() bool {
+	return n.raft.LastIndex() > 0 || n.raft.CurrentTerm() > 0
+}
+
+// ClusterID is the id the cluster was given at Bootstrap; false before that.
+func (n *Node) ClusterID() ([16]byte, bool) {
+	if id := n.cluster.Load(); id != nil {
+		return *id, true
+	}
+	return [16]byte{}, false
+}
+
+// Bootstrap starts a new cluster with this node as its one voter. It happens once
+// in the life of a data folder; the node becomes leader soon after.
+//
+// The order makes a crash between the steps harmless: first the cluster id, which
+// means nothing without Raft state and is overwritten by the next Bootstrap; then
+// Raft's term and first entry, two commits, of which the first alone is taken back
+// by the next Open.
+func (n *Node) Bootstrap(ctx context.Context, clusterID [16]byte) error {
+	n.bootstrapMu.Lock()
+	defer n.bootstrapMu.Unlock()
+	if n.HasState() {
+		return fmt.Errorf("bootstrap data folder %s: %w", n.cfg.DataDir, ErrHasState)
+	}
+	id := uuid.UUID(clusterID)
+	if id == uuid.Nil {
+		return errors.New("bootstrap: the cluster id must not be zero")
+	}
+	if err := writeID(n.dir.file(clusterIDFile), id); err != nil {
+		return fmt.Errorf("bootstrap: %w", err)
+	}
+	n.cluster.Store(&id)
+	err := n.await(ctx, func() error {
+		return n.raft.BootstrapCluster(raft.Configuration{Servers: []raft.Server{{
+			Suffrage: raft.Voter,
+			ID:       n.serverID(),
+			Address:  raft.ServerAddress(n.RaftAddr()),
+		}}}).Error()
+	})
+	if err != nil {
+		return fmt.Errorf("bootstrap data folder %s: %w", n.cfg.DataDir, err)
+	}
+	n.log.Info("cluster bootstrapped", "cluster_id", id.String())
+	n.campaign()
+	return nil
+}
+
+// loadCluster takes back a bootstrap that a crash interrupted and otherwise reads
+// the cluster id that belongs to the state.
+func (n *Node) loadCluster(snaps raft.SnapshotStore) error {
+	if err := n.undoHalfBootstrap(snaps); err != nil {
+		return err
+	}
+	hasState, err := raft.HasExistingState(n.store, n.store, snaps)
+	if err != nil {
+		return fmt.Errorf("read data folder %s: %w", n.dir.path, err)
+	}
+	if !hasState {
+		return nil
+	}
+	id, err := readID(n.dir.file(clusterIDFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("data folder %s has Raft state but no %s: restore that file from the backup the folder came from", n.dir.path, clusterIDFile)
+	}
+	if err != nil {
+		return err
+	}
+	n.cluster.Store(&id)
+	return nil
+}
+
+// undoHalfBootstrap resets the term where a bootstrap got no further than to set
+// it to 1. Nothing else leaves term 1 and an empty log: the first election of a
+// cluster is for term 2, so no vote and no leader of term 1 exists anywhere.
+func (n *Node) undoHalfBootstrap(snaps raft.SnapshotStore) error {
+	term, err := n.store.GetUint64(keyCurrentTerm)
+	if err != nil || term != 1 {
+		return nil // no term yet, or a term from an election; a real error comes up again in HasExistingState
+	}
+	last, err := n.store.LastIndex()
+	if err != nil {
+		return fmt.Errorf("read data folder %s: %w", n.dir.path, err)
+	}
+	taken, err := snaps.List()
+	if err != nil {
+		return fmt.Errorf("read data folder %s: %w", n.dir.path, err)
+	}
+	if last > 0 || len(taken) > 0 {
+		return nil
+	}
+	n.log.Warn("an earlier bootstrap was interrupted; it is taken back")
+	return n.store.SetUint64(keyCurrentTerm, 0)
+}

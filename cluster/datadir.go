@@ -1,0 +1,161 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/google/uuid"
+)
+
+const (
+	lockFile      = "LOCK"
+	nodeIDFile    = "node-id"
+	clusterIDFile = "cluster-id"
+	logFile       = "raft.db"
+	snapshotDir   = "snapshots"
+)
+
+// dataDir is a data folder held by this process.
+type dataDir struct {
+	path string
+	lock *os.File
+}
+
+// openDataDir makes the folder where it is missing and locks it. The lock ends
+// with the process, however it ends.
+func openDataDir(path string) (*dataDir, error) {
+	if err := makeDir(path); err != nil {
+		return nil, fmt.Errorf("make data folder: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(path, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the lock of data folder %s: %w", path, err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		defer lock.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("data folder %s is in use by another process%s: stop that process or choose another data folder", path, holder(lock))
+		}
+		return nil, fmt.Errorf("lock data folder %s: %w", path, err)
+	}
+	// The process id is only there to be named in the error of the next process.
+	if err := lock.Truncate(0); err == nil {
+		_, _ = lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	}
+	return &dataDir{path: path, lock: lock}, nil
+}
+
+// holder names the process that wrote its id into the lock file, if it can be read.
+func holder(lock *os.File) string {
+	b, err := io.ReadAll(io.LimitReader(lock, 32))
+	if err != nil {
+		return ""
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf(" (process id %d)", pid)
+}
+
+func (d *dataDir) file(name string) string { return filepath.Join(d.path, name) }
+
+// close gives the folder back. The lock file stays: removing it would let two
+// processes lock two different files of the same name.
+func (d *dataDir) close() error { return d.lock.Close() }
+
+// nodeID reads the identity of the folder, or draws one for a folder that has
+// never held a log. A folder with a log but without its identity is not given a
+// new one: no cluster would know it.
+func (d *dataDir) nodeID() (uuid.UUID, error) {
+	id, err := readID(d.file(nodeIDFile))
+	if !errors.Is(err, os.ErrNotExist) {
+		return id, err
+	}
+	if _, err := os.Stat(d.file(logFile)); !errors.Is(err, os.ErrNotExist) {
+		return uuid.Nil, fmt.Errorf("data folder %s has a log (%s) but no %s: restore that file from the backup the folder came from", d.path, logFile, nodeIDFile)
+	}
+	if id, err = uuid.NewRandom(); err != nil {
+		return uuid.Nil, fmt.Errorf("draw a node id: %w", err)
+	}
+	return id, writeID(d.file(nodeIDFile), id)
+}
+
+// readID reads a file that holds one UUID.
+func readID(path string) (uuid.UUID, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	id, err := uuid.Parse(strings.TrimSpace(string(b)))
+	if err != nil || id == uuid.Nil {
+		return uuid.Nil, fmt.Errorf("%s does not hold an id (a UUID): restore the file from a backup", path)
+	}
+	return id, nil
+}
+
+// writeID writes a UUID so that after a crash the file is there whole or not at all.
+func writeID(path string, id uuid.UUID) error {
+	tmp := path + ".tmp"
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(id.String() + "\n")
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// makeDir is os.MkdirAll that syncs every folder it adds an entry to: a log that
+// is synced is of no use in a folder that a power cut takes away.
+func makeDir(path string) error {
+	if info, err := os.Stat(path); err == nil {
+		if !info.IsDir() {
+			return fmt.Errorf("%s is not a folder", path)
+		}
+		return nil
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(path)
+	if err := makeDir(parent); err != nil {
+		return err
+	}
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return syncDir(parent)
+}
+
+// syncDir makes the entries of a folder durable.
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if cerr := d.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}

@@ -1,0 +1,350 @@
+// Package cluster runs one node of a Raft cluster. It replicates commands as
+// bytes and says which revision a read has to wait for; what a command means is
+// the state machine's business.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	"google.golang.org/grpc"
+)
+
+const (
+	// closeTimeout bounds Close.
+	closeTimeout = 5 * time.Second
+
+	heartbeatTimeout   = time.Second
+	electionTimeout    = time.Second
+	leaderLeaseTimeout = 500 * time.Millisecond
+	commitTimeout      = 5 * time.Millisecond
+	maxAppendEntries   = 256
+
+	transportTimeout = 10 * time.Second
+	transportPool    = 3
+	// With one request under way at a time Raft does not pipeline, which can starve a slow follower.
+	transportRequestsInFlight = 1
+
+	defaultSnapshotThreshold = 8192
+	defaultSnapshotInterval  = 30 * time.Second
+	defaultTrailingLogs      = 10240
+)
+
+var errClosed = errors.New("the node is closed")
+
+// FSM is the state machine the node replicates commands to.
+type FSM interface {
+	raft.FSM
+	// Revision is the log index of the newest command applied, zero before the
+	// first. It is called at any time, from any goroutine.
+	Revision() uint64
+}
+
+// Config says how to open a node. DataDir, RaftAddr and FSM are required.
+type Config struct {
+	// DataDir is the folder that holds everything durable. It is made where it is missing.
+	DataDir string
+	// NodeName names the node to people, in log lines. Nothing depends on it.
+	NodeName string
+	// RaftAddr is the host:port to listen on for other nodes. Port 0 takes a free one.
+	RaftAddr string
+	// FSM receives the commands. It may also be a raft.BatchingFSM.
+	FSM FSM
+	// Logger receives the node's log lines; nil discards them.
+	Logger *slog.Logger
+
+	// SnapshotThreshold is how many log entries make the next snapshot due (default 8192).
+	SnapshotThreshold uint64
+	// SnapshotInterval is how often that is looked at, to twice as long (default 30 s).
+	SnapshotInterval time.Duration
+	// TrailingLogs is how many log entries stay behind a snapshot (default 10240).
+	TrailingLogs uint64
+}
+
+// Node is one node of a cluster. Its methods may be called from any goroutine.
+type Node struct {
+	cfg Config
+	log *slog.Logger
+	id  uuid.UUID
+
+	dir       *dataDir
+	store     *store
+	listener  *listener
+	transport *raft.NetworkTransport
+	raft      *raft.Raft
+	reads     *readIndex
+
+	cluster     atomic.Pointer[uuid.UUID] // nil before the cluster is known
+	bootstrapMu sync.Mutex
+
+	ctx     context.Context // ends when the node fails or closes, with the reason as its cause
+	cancel  context.CancelCauseFunc
+	started chan struct{} // closed when the fields above are set
+	failed  chan struct{} // closed after the first failed write
+	stopped chan struct{} // closed when Raft has ended
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// Open opens the node of a data folder and starts it. A folder without state
+// belongs to no cluster yet: Bootstrap starts one.
+func Open(cfg Config) (*Node, error) { return open(cfg, options{}) }
+
+// options are what tests change about a node.
+type options struct {
+	store         storeOptions
+	afterSnapshot func(id string)
+	voters        voterConfirmer
+}
+
+func open(cfg Config, opts options) (_ *Node, err error) {
+	switch {
+	case cfg.DataDir == "":
+		return nil, errors.New("cluster: no data folder given")
+	case cfg.RaftAddr == "":
+		return nil, errors.New("cluster: no address given to listen on for other nodes")
+	case cfg.FSM == nil:
+		return nil, errors.New("cluster: no state machine given")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.SnapshotThreshold == 0 {
+		cfg.SnapshotThreshold = defaultSnapshotThreshold
+	}
+	if cfg.SnapshotInterval == 0 {
+		cfg.SnapshotInterval = defaultSnapshotInterval
+	}
+	if cfg.TrailingLogs == 0 {
+		cfg.TrailingLogs = defaultTrailingLogs
+	}
+
+	n := &Node{cfg: cfg, started: make(chan struct{}), failed: make(chan struct{}), stopped: make(chan struct{})}
+	n.ctx, n.cancel = context.WithCancelCause(context.Background())
+	defer func() {
+		if err != nil {
+			n.cancel(err)
+			err = errors.Join(err, n.release())
+		}
+	}()
+
+	if n.dir, err = openDataDir(cfg.DataDir); err != nil {
+		return nil, err
+	}
+	if n.id, err = n.dir.nodeID(); err != nil {
+		return nil, err
+	}
+	n.log = cfg.Logger.With("node", cfg.NodeName, "node_id", n.id.String())
+	raftLog := newRaftLogger(n.log)
+
+	opts.store.onFailure = n.fail
+	if n.store, err = openStore(n.dir.file(logFile), opts.store); err != nil {
+		return nil, err
+	}
+	snaps, err := openSnapshots(n.ctx, cfg.DataDir, raftLog.Named("snapshot"))
+	if err != nil {
+		return nil, err
+	}
+	snaps.afterSnapshot = opts.afterSnapshot
+	if err = syncDir(cfg.DataDir); err != nil {
+		return nil, fmt.Errorf("sync data folder %s: %w", cfg.DataDir, err)
+	}
+	if err = n.loadCluster(snaps); err != nil {
+		return nil, err
+	}
+
+	tcp, err := net.Listen("tcp", cfg.RaftAddr)
+	if err != nil {
+		return nil, fmt.Errorf("listen for other nodes: %w", err)
+	}
+	n.listener = newListener(tcp, n.log, identity{
+		self:    n.id,
+		cluster: n.cluster.Load,
+		address: n.addressOf,
+	})
+	n.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		ServerAddressProvider: addressByID{},
+		Logger:                raftLog.Named("transport"),
+		Stream:                n.listener,
+		MaxPool:               transportPool,
+		MaxRPCsInFlight:       transportRequestsInFlight,
+		Timeout:               transportTimeout,
+	})
+	if n.raft, err = raft.NewRaft(n.raftConfig(raftLog), cfg.FSM, n.store, n.store, snaps, n.transport); err != nil {
+		return nil, fmt.Errorf("start Raft on data folder %s: %w", cfg.DataDir, err)
+	}
+	if opts.voters == nil {
+		opts.voters = soleVoter(n.serverID())
+	}
+	n.reads = newReadIndex(n, opts.voters)
+	close(n.started)
+
+	go n.stopRaft()
+	if n.isSoleVoter() {
+		n.campaign()
+	}
+	n.log.Info("node opened", "data_dir", cfg.DataDir, "raft_addr", n.RaftAddr(), "has_state", n.HasState())
+	return n, nil
+}
+
+func (n *Node) raftConfig(log hclog.Logger) *raft.Config {
+	c := raft.DefaultConfig()
+	c.ProtocolVersion = raft.ProtocolVersionMax
+	c.HeartbeatTimeout = heartbeatTimeout
+	c.ElectionTimeout = electionTimeout
+	c.LeaderLeaseTimeout = leaderLeaseTimeout
+	c.CommitTimeout = commitTimeout
+	c.MaxAppendEntries = maxAppendEntries
+	c.BatchApplyCh = true
+	// Only Close and a failed write end Raft, so that waiting calls always hear of it.
+	c.ShutdownOnRemove = false
+	c.SnapshotThreshold = n.cfg.SnapshotThreshold
+	c.SnapshotInterval = n.cfg.SnapshotInterval
+	c.TrailingLogs = n.cfg.TrailingLogs
+	c.LocalID = n.serverID()
+	c.Logger = log
+	return c
+}
+
+// ID is the node's identity: a UUID drawn when its data folder was first opened.
+func (n *Node) ID() string { return n.id.String() }
+
+// RaftAddr is the address the node listens on for other nodes.
+func (n *Node) RaftAddr() string { return n.listener.Addr().String() }
+
+// Failed is closed when a write to the disk has failed. The node then takes part
+// in nothing more; the process should end, saying Err.
+func (n *Node) Failed() <-chan struct{} { return n.failed }
+
+// Err says why the node ended; nil while it runs.
+func (n *Node) Err() error { return context.Cause(n.ctx) }
+
+// Leader returns a connection to the leader, or true and no connection on the
+// leader itself. Elsewhere the leader cannot be reached yet: ErrNotLeader.
+func (n *Node) Leader(context.Context) (conn grpc.ClientConnInterface, self bool, err error) {
+	if n.raft.State() == raft.Leader {
+		return nil, true, nil
+	}
+	return nil, false, fmt.Errorf("%w: no leader is known", ErrNotLeader)
+}
+
+// Close ends the node. What was acknowledged is durable already, so Close writes
+// nothing; it returns an error if Raft has not ended within five seconds, and then
+// keeps the data folder locked, since something may still write to it.
+func (n *Node) Close() error {
+	n.closeOnce.Do(func() {
+		n.cancel(errClosed)
+		select {
+		case <-n.stopped:
+			n.closeErr = n.release()
+		case <-time.After(closeTimeout):
+			n.closeErr = fmt.Errorf("cluster: Raft did not end within %s; data folder %s stays locked until the process ends", closeTimeout, n.cfg.DataDir)
+		}
+	})
+	return n.closeErr
+}
+
+// fail ends the node after a failed write.
+func (n *Node) fail(err error) {
+	n.log.Error("a write to the disk failed; the node stops", "error", err)
+	n.cancel(err)
+	close(n.failed)
+}
+
+// stopRaft ends Raft when the node fails or closes.
+func (n *Node) stopRaft() {
+	<-n.ctx.Done()
+	raftEnd := n.raft.Shutdown()
+	// Before waiting: a replication routine may be waiting for another node's answer.
+	n.transport.CloseStreams()
+	if err := errors.Join(n.transport.Close(), raftEnd.Error()); err != nil {
+		n.log.Error("end Raft", "error", err)
+	}
+	close(n.stopped)
+}
+
+// release closes what is open. Raft must have ended.
+func (n *Node) release() error {
+	var errs []error
+	if n.transport != nil {
+		errs = append(errs, n.transport.Close())
+	}
+	if n.listener != nil {
+		errs = append(errs, n.listener.Close())
+	}
+	if n.store != nil {
+		errs = append(errs, n.store.close())
+	}
+	if n.dir != nil {
+		errs = append(errs, n.dir.close())
+	}
+	return errors.Join(errs...)
+}
+
+func (n *Node) serverID() raft.ServerID { return raft.ServerID(n.id.String()) }
+
+// voters are the voters of the latest configuration.
+func (n *Node) voters() ([]raft.Server, error) {
+	future := n.raft.GetConfiguration()
+	if err := future.Error(); err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	var voters []raft.Server
+	for _, server := range future.Configuration().Servers {
+		if server.Suffrage == raft.Voter {
+			voters = append(voters, server)
+		}
+	}
+	return voters, nil
+}
+
+func (n *Node) isSoleVoter() bool {
+	voters, err := n.voters()
+	return err == nil && len(voters) == 1 && voters[0].ID == n.serverID()
+}
+
+// campaign makes a follower that hears of no leader start its election now
+// instead of after a heartbeat timeout: Raft looks at its timer at once when the
+// timeout becomes shorter. A node that does hear of a leader does nothing.
+func (n *Node) campaign() {
+	c := n.raft.ReloadableConfig()
+	c.HeartbeatTimeout, c.ElectionTimeout = heartbeatTimeout+time.Millisecond, electionTimeout+time.Millisecond
+	err := n.raft.ReloadConfig(c)
+	c.HeartbeatTimeout, c.ElectionTimeout = heartbeatTimeout, electionTimeout
+	if err = errors.Join(err, n.raft.ReloadConfig(c)); err != nil {
+		n.log.Warn("cannot start the election early; it starts by itself", "error", err)
+	}
+}
+
+// await runs f, which blocks on Raft, and returns its error; or, when ctx or the
+// node ends first, the reason for that. f may then still be running: Raft answers
+// some of what it was asked for never once it has ended.
+func (n *Node) await(ctx context.Context, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	case <-n.ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	default:
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return n.Err()
+}

@@ -1,0 +1,119 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// store is the Raft log and Raft's few durable values (term, vote) in one bbolt file.
+//
+// What makes it durable is bbolt's own commit, which we leave alone: it writes
+// the changed pages to free places, fdatasyncs, writes the meta page that points
+// to them, and fdatasyncs again. The order matters. Switching bbolt's syncing off
+// and calling Sync once per commit would halve the syncs, but then the kernel may
+// write the meta page before the pages it points to, and a power cut in between
+// leaves a meta page that points to old content: not only the entries of that
+// commit are gone, entries acknowledged long before can be unreadable.
+//
+// A commit that failed leaves open what is on the disk, and after a failed fsync
+// the kernel may have dropped the pages and report success the next time. So the
+// first failure is the last write: every later one gets the same error, and
+// onFailure is told so that the node stops. Raft acknowledges nothing that
+// StoreLogs did not return nil for.
+type store struct {
+	bolt *raftboltdb.BoltStore
+	opts storeOptions
+
+	mu      sync.Mutex // one commit, with its hook, at a time; bbolt has one writer anyway
+	failure error
+}
+
+// storeOptions are what the node, and tests, choose about a store.
+type storeOptions struct {
+	// onFailure is called once, with the first failed write.
+	onFailure func(error)
+
+	// noSync switches the syncing off. Only for tests, which must see that it loses commands.
+	noSync bool
+	// afterCommit is called after each successful commit, before Raft learns of
+	// it and while no other commit can start.
+	afterCommit func()
+	// openFile opens the file in place of os.OpenFile.
+	openFile func(name string, flag int, perm os.FileMode) (*os.File, error)
+}
+
+func openStore(path string, opts storeOptions) (*store, error) {
+	bolt, err := raftboltdb.New(raftboltdb.Options{
+		Path:   path,
+		NoSync: opts.noSync,
+		BoltOptions: &bbolt.Options{
+			Timeout: time.Second,
+			// The free list is rebuilt at open: one page less to write at every commit.
+			NoFreelistSync: true,
+			FreelistType:   bbolt.FreelistMapType,
+			OpenFile:       opts.openFile,
+		},
+	})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return nil, fmt.Errorf("the log %s is locked by another process: stop that process or choose another data folder", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the log %s: %w", path, err)
+	}
+	return &store{bolt: bolt, opts: opts}, nil
+}
+
+// write runs one commit.
+func (s *store) write(commit func() error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failure != nil {
+		return s.failure
+	}
+	if err := commit(); err != nil {
+		s.failure = fmt.Errorf("write to the log failed, nothing more is written: %w", err)
+		if s.opts.onFailure != nil {
+			s.opts.onFailure(s.failure)
+		}
+		return s.failure
+	}
+	if s.opts.afterCommit != nil {
+		s.opts.afterCommit()
+	}
+	return nil
+}
+
+func (s *store) StoreLog(entry *raft.Log) error {
+	return s.write(func() error { return s.bolt.StoreLog(entry) })
+}
+
+func (s *store) StoreLogs(entries []*raft.Log) error {
+	return s.write(func() error { return s.bolt.StoreLogs(entries) })
+}
+
+func (s *store) DeleteRange(first, last uint64) error {
+	return s.write(func() error { return s.bolt.DeleteRange(first, last) })
+}
+
+func (s *store) Set(key, value []byte) error {
+	return s.write(func() error { return s.bolt.Set(key, value) })
+}
+
+func (s *store) SetUint64(key []byte, value uint64) error {
+	return s.write(func() error { return s.bolt.SetUint64(key, value) })
+}
+
+func (s *store) FirstIndex() (uint64, error)                { return s.bolt.FirstIndex() }
+func (s *store) LastIndex() (uint64, error)                 { return s.bolt.LastIndex() }
+func (s *store) GetLog(index uint64, entry *raft.Log) error { return s.bolt.GetLog(index, entry) }
+func (s *store) Get(key []byte) ([]byte, error)             { return s.bolt.Get(key) }
+func (s *store) GetUint64(key []byte) (uint64, error)       { return s.bolt.GetUint64(key) }
+func (s *store) close() error                               { return s.bolt.Close() }
