@@ -1,0 +1,169 @@
+package fsm
+
+import (
+	"slices"
+
+	"github.com/remit-io/remit/index"
+)
+
+func (c *Grant) apply(b *batch) Result {
+	p, pattern, numbers, err := b.assignment(c.Scope, c.Principal, c.URI, c.Permissions, c.Roles)
+	if err != nil {
+		return failed(err)
+	}
+	value, _ := p.builder.Get(c.Principal, pattern)
+	union := append(p.living(rights(value)), numbers...)
+	r := makeRights(union)
+	if n := len(r.numbers()); n > MaxAssignmentRights {
+		return failed(errorf(CodeInvalidArgument, "%q would hold %d permissions and roles on %q, %d at most: put them into a role",
+			c.Principal, n, excerpt(pattern), MaxAssignmentRights))
+	}
+	p.builder.Put(c.Principal, pattern, string(r))
+	return Result{}
+}
+
+func (c *Revoke) apply(b *batch) Result {
+	p, pattern, numbers, err := b.assignment(c.Scope, c.Principal, c.URI, c.Permissions, c.Roles)
+	if err != nil {
+		return failed(err)
+	}
+	value, ok := p.builder.Get(c.Principal, pattern)
+	if !ok {
+		return Result{}
+	}
+	left := slices.DeleteFunc(p.living(rights(value)), func(n number) bool { return slices.Contains(numbers, n) })
+	p.keep(c.Principal, pattern, left)
+	return Result{}
+}
+
+// assignment validates what grants and revokes have in common.
+func (b *batch) assignment(scope Scope, principal, uri string, permissions, roles []ID) (*draft, string, []number, *Error) {
+	p, err := b.project(scope)
+	if err != nil {
+		return nil, "", nil, err
+	}
+	pattern, err := validatePattern(uri)
+	if err := firstOf(ValidatePrincipal(principal), err); err != nil {
+		return nil, "", nil, err
+	}
+	if len(permissions)+len(roles) == 0 {
+		return nil, "", nil, errorf(CodeInvalidArgument, "name at least one permission or role")
+	}
+	numbers, err := numbersOf(p.permissions, "permission", permissions)
+	if err != nil {
+		return nil, "", nil, err
+	}
+	more, err := numbersOf(p.roles, "role", roles)
+	if err != nil {
+		return nil, "", nil, err
+	}
+	return p, pattern, append(numbers, more...), nil
+}
+
+// living returns the numbers that are not dead.
+func (d *draft) living(r rights) []number {
+	return slices.DeleteFunc(r.numbers(), d.dead)
+}
+
+func (d *draft) dead(n number) bool {
+	if n.isRole() {
+		_, ok := d.roles.byNumber(n)
+		return !ok
+	}
+	_, ok := d.permissions.byNumber(n)
+	return !ok
+}
+
+// keep sets what an assignment holds, or ends it.
+func (d *draft) keep(principal, pattern string, left []number) {
+	if len(left) == 0 {
+		d.builder.Delete(principal, pattern)
+	} else {
+		d.builder.Put(principal, pattern, string(makeRights(left)))
+	}
+}
+
+// A sweep removes dead numbers from roles and assignments, after a permission
+// or role was deleted. It is replicated in bounded steps, so that no delete
+// stops the others' writes, however much it touches. Reads do not wait for it.
+type sweep struct {
+	Active     bool             `msgpack:"active"`
+	Again      bool             `msgpack:"again"`      // something was deleted behind the place
+	Roles      bool             `msgpack:"roles"`      // the roles are done
+	Role       number           `msgpack:"role"`       // the last one swept
+	Assignment index.Assignment `msgpack:"assignment"` // the last one swept
+}
+
+func (s *sweep) start() {
+	if s.Active {
+		s.Again = true
+	}
+	s.Active = true
+}
+
+// Sweeping reports whether the project holds dead records that Sweep commands
+// should remove.
+func (p *Project) Sweeping() bool { return p.sweep.Active }
+
+func (c *Sweep) apply(b *batch) Result {
+	p, err := b.project(c.Scope)
+	if err != nil {
+		return failed(err)
+	}
+	if !p.sweep.Active {
+		return Result{}
+	}
+	budget := min(max(c.Limit, 1), 10_000)
+	if !p.sweep.Roles {
+		budget = p.sweepRoles(budget)
+	}
+	if p.sweep.Roles && budget > 0 {
+		p.sweepAssignments(budget)
+	}
+	return Result{}
+}
+
+// sweepRoles returns what is left of the budget.
+func (d *draft) sweepRoles(budget int) int {
+	var found []*Role
+	d.roles.numbers.Ascend(d.sweep.Role, func(n number, r *Role) bool {
+		found = append(found, r)
+		budget -= 1 + len(r.permissions)
+		return budget > 0
+	})
+	for _, role := range found {
+		d.sweep.Role = role.number + 1
+		if slices.ContainsFunc(role.permissions, d.dead) {
+			swept := *role
+			swept.permissions = slices.DeleteFunc(slices.Clone(role.permissions), d.dead)
+			d.roles.put(&swept)
+		}
+	}
+	d.sweep.Roles = budget > 0
+	return budget
+}
+
+func (d *draft) sweepAssignments(budget int) {
+	type change struct {
+		principal, pattern string
+		left               []number
+	}
+	var changes []change
+	x := d.builder.Index()
+	for a := range x.Assignments(d.sweep.Assignment) {
+		all := rights(a.Value).numbers()
+		if slices.ContainsFunc(all, d.dead) {
+			changes = append(changes, change{a.Principal, a.Pattern, slices.DeleteFunc(slices.Clone(all), d.dead)})
+		}
+		d.sweep.Assignment = index.Assignment{Principal: a.Principal, Pattern: a.Pattern}
+		if budget -= 1 + len(all); budget <= 0 {
+			break
+		}
+	}
+	for _, c := range changes {
+		d.keep(c.principal, c.pattern, c.left)
+	}
+	if budget > 0 {
+		d.sweep = sweep{Active: d.sweep.Again}
+	}
+}

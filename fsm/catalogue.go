@@ -1,0 +1,120 @@
+package fsm
+
+import (
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/tidwall/btree"
+)
+
+// A table is an ordered map by text: a copy-on-write B-tree. Whoever changes
+// one works on its copy; what was published stays as it was.
+type table[V any] struct{ tree *btree.Map[string, V] }
+
+func (t table[V]) copy() table[V] {
+	if t.tree == nil {
+		return table[V]{new(btree.Map[string, V])}
+	}
+	return table[V]{t.tree.Copy()}
+}
+
+func (t table[V]) get(key string) (v V, ok bool) {
+	if t.tree == nil {
+		return v, false
+	}
+	return t.tree.Get(key)
+}
+
+// from yields the values whose keys are not below the given one.
+func (t table[V]) from(key string) iter.Seq[V] {
+	return func(yield func(V) bool) {
+		if t.tree != nil {
+			t.tree.Ascend(key, func(_ string, v V) bool { return yield(v) })
+		}
+	}
+}
+
+// named is what a catalogue can hold.
+type named interface {
+	comparable
+	keys() (ID, string, number)
+}
+
+// A catalogue holds the permissions or the roles of a project under each of
+// their three keys.
+type catalogue[T named] struct {
+	names   table[T]
+	ids     table[T]
+	numbers *btree.Map[number, T]
+}
+
+func (c catalogue[T]) copy() catalogue[T] {
+	numbers := new(btree.Map[number, T])
+	if c.numbers != nil {
+		numbers = c.numbers.Copy()
+	}
+	return catalogue[T]{c.names.copy(), c.ids.copy(), numbers}
+}
+
+// find looks a text up as an id if it has that form, else as a name: names
+// never have it.
+func (c catalogue[T]) find(s string) (T, bool) {
+	if id, isID := ParseID(s); isID {
+		return c.ids.get(id.key())
+	}
+	return c.names.get(s)
+}
+
+func (c catalogue[T]) byID(id ID) (T, bool) { return c.ids.get(id.key()) }
+
+func (c catalogue[T]) byNumber(n number) (t T, ok bool) {
+	if c.numbers == nil {
+		return t, false
+	}
+	return c.numbers.Get(n)
+}
+
+func (c catalogue[T]) behind(name string) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for t := range c.names.from(name) {
+			if _, n, _ := t.keys(); n != name && !yield(t) {
+				return
+			}
+		}
+	}
+}
+
+// live returns those of the numbers that are in the catalogue, by name.
+func (c catalogue[T]) live(numbers []number) []T {
+	var all []T
+	for _, n := range numbers {
+		if t, ok := c.byNumber(n); ok {
+			all = append(all, t)
+		}
+	}
+	slices.SortFunc(all, func(a, b T) int {
+		_, x, _ := a.keys()
+		_, y, _ := b.keys()
+		return strings.Compare(x, y)
+	})
+	return all
+}
+
+// put adds a record, or replaces the one with its id.
+func (c catalogue[T]) put(t T) {
+	id, name, n := t.keys()
+	if old, ok := c.byID(id); ok {
+		c.remove(old)
+	}
+	c.names.tree.Set(name, t)
+	c.ids.tree.Set(id.key(), t)
+	c.numbers.Set(n, t)
+}
+
+func (c catalogue[T]) remove(t T) {
+	id, name, n := t.keys()
+	c.names.tree.Delete(name)
+	c.ids.tree.Delete(id.key())
+	c.numbers.Delete(n)
+}

@@ -1,0 +1,240 @@
+package fsm
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/vmihailenco/msgpack/v5"
+)
+
+// commandFormat is the first byte of every command.
+const commandFormat = 1
+
+// A Kind is the second: what the command does. Kinds are append-only, since
+// logs keep them.
+type Kind byte
+
+// The kinds of commands.
+const (
+	KindInit Kind = iota + 1
+	KindPutPermission
+	KindUpdatePermission
+	KindDeletePermission
+	KindPutRole
+	KindUpdateRole
+	KindDeleteRole
+	KindGrant
+	KindRevoke
+	KindSweep
+)
+
+// An Envelope says who asked for a command, from where and when, and which
+// rights that needs. It is part of the command, so every node knows the same.
+type Envelope struct {
+	Request  ID            `msgpack:"request"` // repeated when the command is retried
+	Key      ID            `msgpack:"key"`     // the zero ID for the cluster itself
+	Actor    string        `msgpack:"actor"`   // principal of the key
+	Peer     string        `msgpack:"peer"`
+	Time     int64         `msgpack:"time"` // at the proposer, Unix milliseconds
+	Requires []Requirement `msgpack:"requires"`
+}
+
+// A Requirement is a management permission on the URIs that begin with Prefix
+// and go on with one of Suffixes.
+type Requirement struct {
+	Permission string   `msgpack:"permission"`
+	Prefix     string   `msgpack:"prefix"`
+	Suffixes   []string `msgpack:"suffixes"`
+}
+
+// A Scope names the project that a command changes.
+type Scope struct {
+	Organisation ID `msgpack:"organisation"`
+	Project      ID `msgpack:"project"`
+}
+
+// A Body is what a command does, one type for each kind.
+type Body interface {
+	kind() Kind
+	apply(b *batch) Result
+}
+
+// Init is the first command of a cluster.
+type Init struct {
+	Cluster          ID       `msgpack:"cluster"`
+	Epoch            ID       `msgpack:"epoch"`
+	Secret           [32]byte `msgpack:"secret"`
+	Organisation     ID       `msgpack:"organisation"`
+	OrganisationName string   `msgpack:"organisation_name"`
+	Project          ID       `msgpack:"project"`
+	ProjectName      string   `msgpack:"project_name"`
+	RootKey          ID       `msgpack:"root_key"`
+	RootKeyHash      [32]byte `msgpack:"root_key_hash"`
+}
+
+// PutPermission creates a permission or, if its name is taken, gives the one
+// that has it a new description; the ID is then not used.
+type PutPermission struct {
+	Scope
+	ID          ID     `msgpack:"id"`
+	Name        string `msgpack:"name"`
+	Description string `msgpack:"description"`
+}
+
+// UpdatePermission replaces the description, and the name unless it is empty.
+type UpdatePermission struct {
+	Scope
+	ID          ID     `msgpack:"id"`
+	Name        string `msgpack:"name"`
+	Description string `msgpack:"description"`
+}
+
+// DeletePermission ends a permission everywhere, at once for checks.
+type DeletePermission struct {
+	Scope
+	ID ID `msgpack:"id"`
+}
+
+// PutRole creates a role or, if its name is taken, replaces what the one that
+// has it holds; the ID is then not used.
+type PutRole struct {
+	Scope
+	ID          ID     `msgpack:"id"`
+	Name        string `msgpack:"name"`
+	Description string `msgpack:"description"`
+	Permissions []ID   `msgpack:"permissions"`
+}
+
+// UpdateRole replaces description and permissions, and the name unless it is
+// empty.
+type UpdateRole struct {
+	Scope
+	ID          ID     `msgpack:"id"`
+	Name        string `msgpack:"name"`
+	Description string `msgpack:"description"`
+	Permissions []ID   `msgpack:"permissions"`
+}
+
+// DeleteRole ends a role everywhere, at once for checks.
+type DeleteRole struct {
+	Scope
+	ID ID `msgpack:"id"`
+}
+
+// Grant adds permissions and roles to an assignment.
+type Grant struct {
+	Scope
+	Principal   string `msgpack:"principal"`
+	URI         string `msgpack:"uri"`
+	Permissions []ID   `msgpack:"permissions"`
+	Roles       []ID   `msgpack:"roles"`
+}
+
+// Revoke takes permissions and roles out of an assignment.
+type Revoke struct {
+	Scope
+	Principal   string `msgpack:"principal"`
+	URI         string `msgpack:"uri"`
+	Permissions []ID   `msgpack:"permissions"`
+	Roles       []ID   `msgpack:"roles"`
+}
+
+// Sweep takes one bounded step in removing what is dead from a project.
+type Sweep struct {
+	Scope
+	Limit int `msgpack:"limit"` // how many permissions and roles to look at, in roles and assignments
+}
+
+func (*Init) kind() Kind             { return KindInit }
+func (*PutPermission) kind() Kind    { return KindPutPermission }
+func (*UpdatePermission) kind() Kind { return KindUpdatePermission }
+func (*DeletePermission) kind() Kind { return KindDeletePermission }
+func (*PutRole) kind() Kind          { return KindPutRole }
+func (*UpdateRole) kind() Kind       { return KindUpdateRole }
+func (*DeleteRole) kind() Kind       { return KindDeleteRole }
+func (*Grant) kind() Kind            { return KindGrant }
+func (*Revoke) kind() Kind           { return KindRevoke }
+func (*Sweep) kind() Kind            { return KindSweep }
+
+func newBody(kind Kind) (Body, bool) {
+	switch kind {
+	case KindInit:
+		return new(Init), true
+	case KindPutPermission:
+		return new(PutPermission), true
+	case KindUpdatePermission:
+		return new(UpdatePermission), true
+	case KindDeletePermission:
+		return new(DeletePermission), true
+	case KindPutRole:
+		return new(PutRole), true
+	case KindUpdateRole:
+		return new(UpdateRole), true
+	case KindDeleteRole:
+		return new(DeleteRole), true
+	case KindGrant:
+		return new(Grant), true
+	case KindRevoke:
+		return new(Revoke), true
+	case KindSweep:
+		return new(Sweep), true
+	}
+	return nil, false
+}
+
+// A Command is what the log replicates.
+type Command struct {
+	Envelope Envelope
+	Body     Body
+}
+
+// encoded is a command's msgpack map. A map and not an array, so that a later
+// version can add a field and still tell what an older one wrote.
+type encoded struct {
+	Envelope *Envelope `msgpack:"envelope"`
+	Body     any       `msgpack:"body"`
+}
+
+// ErrUpgrade marks a command or snapshot of a later version. A node must not
+// skip it: its state would differ from the others'.
+var ErrUpgrade = errors.New("upgrade this node")
+
+// Encode returns the command as the log keeps it: [format][kind][msgpack map],
+// MaxCommandBytes at most. The same command always gives the same bytes.
+func (c *Command) Encode() ([]byte, error) {
+	b := bytes.NewBuffer([]byte{commandFormat, byte(c.Body.kind())})
+	if err := msgpack.NewEncoder(b).Encode(&encoded{&c.Envelope, c.Body}); err != nil {
+		return nil, fmt.Errorf("encode a command of kind %d: %w", c.Body.kind(), err)
+	}
+	if b.Len() > MaxCommandBytes {
+		return nil, errorf(CodeInvalidArgument, "the request makes a command of %d bytes, %d at most: split it", b.Len(), MaxCommandBytes)
+	}
+	return b.Bytes(), nil
+}
+
+// DecodeCommand reads what Encode wrote. A format, kind or field that this
+// version does not know is ErrUpgrade.
+func DecodeCommand(data []byte) (*Command, error) {
+	if len(data) < 2 {
+		return nil, fmt.Errorf("a command of %d bytes is cut off", len(data))
+	}
+	if data[0] != commandFormat {
+		return nil, fmt.Errorf("command format %d is not known: %w", data[0], ErrUpgrade)
+	}
+	body, ok := newBody(Kind(data[1]))
+	if !ok {
+		return nil, fmt.Errorf("command kind %d is not known: %w", data[1], ErrUpgrade)
+	}
+	c := Command{Body: body}
+	r := bytes.NewReader(data[2:])
+	d := msgpack.NewDecoder(r)
+	d.DisallowUnknownFields(true)
+	if err := d.Decode(&encoded{&c.Envelope, body}); err != nil {
+		return nil, fmt.Errorf("decode a command of kind %d: %w (%w)", data[1], err, ErrUpgrade)
+	}
+	if r.Len() > 0 {
+		return nil, fmt.Errorf("a command of kind %d has %d bytes too many", data[1], r.Len())
+	}
+	return &c, nil
+}

@@ -1,0 +1,76 @@
+package fsm
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"hash"
+	"slices"
+)
+
+// Digest is a SHA-256 over what is alive in the state, in one order: two nodes
+// that answer alike have the same, whatever batches or snapshots they went
+// through and however far their sweeps are. It costs a walk over everything.
+func (s *State) Digest() [32]byte {
+	d := digest{sha256.New()}
+	d.add("cluster", s.Cluster[:], s.Epoch[:], s.Secret[:], binary.BigEndian.AppendUint32(nil, s.Level))
+	for k := range s.keys.from("") {
+		operator := byte(0)
+		if k.Operator {
+			operator = 1
+		}
+		d.add("key", k.ID[:], k.Hash[:], k.Organisation[:], []byte(k.Project), []byte{operator})
+	}
+	for o := range s.organisations.from("") {
+		d.add("organisation", o.ID[:], []byte(o.Name))
+		for p := range o.Projects() {
+			d.project(p)
+		}
+	}
+	return [32]byte(d.h.Sum(nil))
+}
+
+type digest struct{ h hash.Hash }
+
+func (d digest) project(p *Project) {
+	d.add("project", p.ID[:], []byte(p.Name))
+	for x := range p.Permissions("") {
+		d.add("permission", x.ID[:], []byte(x.Name), []byte(x.Description))
+	}
+	for r := range p.Roles("") {
+		parts := [][]byte{r.ID[:], []byte(r.Name), []byte(r.Description)}
+		d.add("role", append(parts, ids(p.RolePermissions(r))...)...)
+	}
+	for principal := range p.Principals("") {
+		for a := range p.Assignments(principal, "") {
+			parts := [][]byte{[]byte(a.Principal), []byte(a.URI)}
+			d.add("assignment", append(append(parts, ids(a.Permissions)...), ids(a.Roles)...)...)
+		}
+	}
+}
+
+// ids returns the ids in ascending order, behind their number.
+func ids[T named](records []T) [][]byte {
+	all := make([][]byte, 0, len(records)+1)
+	for _, r := range records {
+		id, _, _ := r.keys()
+		all = append(all, id[:])
+	}
+	slices.SortFunc(all, slices.Compare)
+	return append(all, binary.BigEndian.AppendUint64(nil, uint64(len(all))))
+}
+
+// add hashes a record so that no two sequences of parts look alike.
+func (d digest) add(kind string, parts ...[]byte) {
+	d.part([]byte(kind))
+	d.part(binary.BigEndian.AppendUint64(nil, uint64(len(parts))))
+	for _, p := range parts {
+		d.part(p)
+	}
+}
+
+func (d digest) part(p []byte) {
+	var n [8]byte
+	binary.BigEndian.PutUint64(n[:], uint64(len(p)))
+	d.h.Write(n[:])
+	d.h.Write(p)
+}

@@ -1,0 +1,149 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/remit-io/remit/index"
+)
+
+// A restore builds a state from records. Each kind belongs to the record of the
+// level above that came before it.
+type restore struct {
+	state        State
+	organisation *Organisation
+	project      *draft
+}
+
+func (b *restore) add(kind recordKind, data []byte) error {
+	switch kind {
+	case recordCluster:
+		return withRecord(data, b.addCluster)
+	case recordKey:
+		return withRecord(data, b.addKey)
+	case recordOrganisation:
+		return withRecord(data, b.addOrganisation)
+	case recordProject:
+		return withRecord(data, b.addProject)
+	case recordPermission, recordRole, recordAssignment:
+		if b.project == nil {
+			return fmt.Errorf("kind %d stands before any project", kind)
+		}
+		switch kind {
+		case recordPermission:
+			return withRecord(data, b.addPermission)
+		case recordRole:
+			return withRecord(data, b.addRole)
+		default:
+			return withRecord(data, b.addAssignment)
+		}
+	}
+	return fmt.Errorf("kind %d is not known: %w", kind, ErrUpgrade)
+}
+
+func withRecord[T any](data []byte, add func(*T) error) error {
+	var r T
+	if err := decodeRecord(data, &r); err != nil {
+		return err
+	}
+	return add(&r)
+}
+
+func (b *restore) addCluster(r *clusterRecord) error {
+	b.state.Cluster, b.state.Secret = r.Cluster, r.Secret
+	b.state.organisations = b.state.organisations.copy()
+	b.state.keys = b.state.keys.copy()
+	return nil
+}
+
+func (b *restore) addKey(r *keyRecord) error {
+	if b.state.keys.tree == nil {
+		return fmt.Errorf("a key stands before the cluster")
+	}
+	b.state.keys.tree.Set(string(r.Hash[:]), &Key{r.ID, r.Hash, r.Organisation, r.Project, r.Operator})
+	return nil
+}
+
+func (b *restore) addOrganisation(r *organisationRecord) error {
+	if b.state.organisations.tree == nil {
+		return fmt.Errorf("an organisation stands before the cluster")
+	}
+	b.finishProject()
+	b.organisation = &Organisation{ID: r.ID, Name: r.Name, projects: table[*Project]{}.copy()}
+	b.state.organisations.tree.Set(r.ID.key(), b.organisation)
+	return nil
+}
+
+func (b *restore) addProject(r *projectRecord) error {
+	if b.organisation == nil {
+		return fmt.Errorf("project %q stands before any organisation", r.Name)
+	}
+	b.finishProject()
+	p := Project{ID: r.ID, Name: r.Name, numbers: r.Numbers, sweep: r.Sweep}
+	p.permissions, p.roles = p.permissions.copy(), p.roles.copy()
+	b.project = &draft{Project: p, builder: p.assignments.Build()}
+	return nil
+}
+
+func (b *restore) addPermission(r *permissionRecord) error {
+	if err := firstOf(ValidatePermissionName(r.Name), ValidateDescription(r.Description)); err != nil {
+		return err
+	}
+	return addTo(b.project.permissions, &Permission{r.ID, r.Name, r.Description, r.Number}, !r.Number.isRole())
+}
+
+func (b *restore) addRole(r *roleRecord) error {
+	if err := firstOf(ValidateRoleName(r.Name), ValidateDescription(r.Description)); err != nil {
+		return err
+	}
+	if !slices.IsSorted(r.Permissions) {
+		return fmt.Errorf("the permissions of role %q are not in order", r.Name)
+	}
+	return addTo(b.project.roles, &Role{r.ID, r.Name, r.Description, r.Number, r.Permissions}, r.Number.isRole())
+}
+
+// addTo refuses what would take another record's place.
+func addTo[T named](c catalogue[T], t T, kindOfNumber bool) error {
+	id, name, n := t.keys()
+	_, sameID := c.byID(id)
+	_, sameName := c.names.get(name)
+	_, sameNumber := c.byNumber(n)
+	if sameID || sameName || sameNumber || !kindOfNumber {
+		return fmt.Errorf("%q has an id, name or number that is taken", name)
+	}
+	c.put(t)
+	return nil
+}
+
+func (b *restore) addAssignment(r *assignmentRecord) error {
+	if err := ValidatePrincipal(r.Principal); err != nil {
+		return err
+	}
+	if uri, err := index.ParsePattern(r.URI); err != nil || uri != r.URI {
+		return fmt.Errorf("%q is not a canonical URI: %w", r.URI, err)
+	}
+	value, err := parseRights(string(r.Rights))
+	if err != nil {
+		return err
+	}
+	b.project.builder.Put(r.Principal, r.URI, string(value))
+	return nil
+}
+
+func (b *restore) finishProject() {
+	if b.project == nil {
+		return
+	}
+	p := b.project.Project
+	p.assignments = b.project.builder.Index()
+	b.organisation.projects.tree.Set(p.Name, &p)
+	b.project = nil
+}
+
+func (b *restore) finish() (*State, error) {
+	b.finishProject()
+	if b.state.organisations.tree == nil {
+		return nil, fmt.Errorf("read snapshot: the record of the cluster is missing")
+	}
+	return &b.state, nil
+}

@@ -1,0 +1,135 @@
+package fsm
+
+import (
+	"container/heap"
+	"context"
+	"sync"
+	"sync/atomic"
+)
+
+// Epoch names one history of a cluster.
+type Epoch = ID
+
+// maxWaiters bounds the reads that wait for a revision at one time.
+const maxWaiters = 10_000
+
+// A Store publishes states: the newest one to whoever asks, and each to those
+// who wait for its revision. Only raft's goroutine writes to it.
+type Store struct {
+	state atomic.Pointer[State]
+	halt  func(error)
+
+	mu      sync.Mutex
+	waiters waiterHeap
+}
+
+// NewStore returns a store with the empty state. halt is called, and must not
+// return, when a command or snapshot cannot be applied: to go on without it
+// would be another state than the other nodes'.
+func NewStore(halt func(error)) *Store {
+	s := &Store{halt: halt}
+	s.state.Store(&State{})
+	return s
+}
+
+// State returns the newest state. It never blocks.
+func (s *Store) State() *State { return s.state.Load() }
+
+// Revision is that of the newest state.
+func (s *Store) Revision() uint64 { return s.State().Revision }
+
+// Wait returns a state of the epoch with at least the revision, as soon as there
+// is one. It fails with an *Error: another epoch, too many waiting, or the
+// context's end.
+func (s *Store) Wait(ctx context.Context, epoch Epoch, revision uint64) (*State, error) {
+	for {
+		state := s.State()
+		if state.Epoch != epoch {
+			return nil, errorf(CodeInvalidArgument, "the token is from before the cluster's data was restored: drop it and read again")
+		}
+		if state.Revision >= revision {
+			return state, nil
+		}
+		w, err := s.enlist(revision)
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case <-w.reached:
+		case <-ctx.Done():
+			s.leave(w)
+			return nil, errorf(CodeUnavailable, "this node is at revision %d and did not reach %d in time: retry, or ask another node",
+				s.Revision(), revision)
+		}
+	}
+}
+
+func (s *Store) enlist(revision uint64) (*waiter, *Error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.waiters) >= maxWaiters {
+		return nil, errorf(CodeUnavailable, "%d reads wait for a newer state on this node already: retry, or ask another node", maxWaiters)
+	}
+	w := &waiter{revision: revision, reached: make(chan struct{})}
+	heap.Push(&s.waiters, w)
+	// The state may have been published since the caller looked.
+	s.wake(s.Revision())
+	return w, nil
+}
+
+func (s *Store) leave(w *waiter) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w.place >= 0 {
+		heap.Remove(&s.waiters, w.place)
+	}
+}
+
+func (s *Store) publish(state *State) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	newEpoch := state.Epoch != s.State().Epoch
+	s.state.Store(state)
+	s.wake(state.Revision)
+	for newEpoch && len(s.waiters) > 0 {
+		close(heap.Pop(&s.waiters).(*waiter).reached)
+	}
+}
+
+func (s *Store) wake(revision uint64) {
+	for len(s.waiters) > 0 && s.waiters[0].revision <= revision {
+		close(heap.Pop(&s.waiters).(*waiter).reached)
+	}
+}
+
+type waiter struct {
+	revision uint64
+	reached  chan struct{}
+	place    int // in the heap; -1 once woken
+}
+
+// A waiterHeap has the lowest revision first.
+type waiterHeap []*waiter
+
+func (h waiterHeap) Len() int           { return len(h) }
+func (h waiterHeap) Less(i, j int) bool { return h[i].revision < h[j].revision }
+func (h waiterHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].place, h[j].place = i, j
+}
+
+// Push is for container/heap.
+func (h *waiterHeap) Push(x any) {
+	w := x.(*waiter)
+	w.place = len(*h)
+	*h = append(*h, w)
+}
+
+// Pop is for container/heap.
+func (h *waiterHeap) Pop() any {
+	last := len(*h) - 1
+	w := (*h)[last]
+	(*h)[last] = nil
+	*h, w.place = (*h)[:last], -1
+	return w
+}
