@@ -1,0 +1,103 @@
+// Package rest serves the permissions service as JSON over HTTP: it finds the
+// gRPC method that a method and path stand for, makes the request message from
+// path, query and body, and writes the answer. It decides nothing else.
+//
+// The routes are matched here and not by grpc-gateway, whose mux would need
+// bending at every turn to be as strict as the service promises to be: it has no
+// unescaping mode for a principal with an escaped slash beside a resource URI,
+// reads verbs after colons, ignores unknown query parameters and what follows
+// the body's JSON value, and runs GET handlers for forms. What is left of its
+// work is the table below and one call of protojson each way.
+package rest
+
+import (
+	"context"
+	"net/http"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+
+	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
+)
+
+// Handler serves /permissions-service/v1 by calls of the permissions service on
+// conn. Every other path is answered as an unknown one.
+//
+// It must be given paths as they came: an http.ServeMux in front of it would
+// redirect resource URIs whose leading slash is doubled.
+func Handler(conn grpc.ClientConnInterface) http.Handler {
+	client := permissionsv1.NewPermissionsServiceClient(conn)
+	return router{
+		at("/permissions", methods{
+			http.MethodPost: unary(client.CreatePermission),
+			http.MethodGet:  unary(client.ListPermissions),
+		}),
+		// These stand before {name}, which would match them too.
+		at("/permissions/assign", methods{http.MethodPost: unary(client.GrantUserPermissionsAndRolesOnResource)}),
+		at("/permissions/revoke", methods{http.MethodPost: unary(client.RevokeUserPermissionsAndRolesOnResource)}),
+		at("/permissions/check", methods{http.MethodPost: unary(client.Check)}),
+		at("/permissions/principals", methods{http.MethodGet: unary(client.ListPrincipals)}),
+		at("/permissions/{name}", methods{
+			http.MethodGet:    unary(client.GetPermission),
+			http.MethodPut:    unary(client.UpdatePermission),
+			http.MethodDelete: unary(client.DeletePermission),
+		}),
+		at("/permissions/user/{user_id}/resource/{resource_uri...}", methods{
+			http.MethodGet: unary(client.GetUserPermissionsAndRolesOnResource),
+		}),
+		at("/permissions/assignments/principal/{principal_id}", methods{
+			http.MethodGet: unary(client.GetAllAssignmentsForPrincipal),
+		}),
+		at("/roles", methods{
+			http.MethodPost: unary(client.CreateRole),
+			http.MethodGet:  unary(client.ListRoles),
+		}),
+		at("/roles/{id}", methods{
+			http.MethodGet:    unary(client.GetRole),
+			http.MethodPut:    unary(client.UpdateRole),
+			http.MethodDelete: unary(client.DeleteRole),
+		}),
+	}
+}
+
+// methods are the calls of one path by HTTP method.
+type methods map[string]method
+
+// A method fills a request message, calls one gRPC method with it and answers
+// the response message.
+type method func(ctx context.Context, fill func(proto.Message) error, opts ...grpc.CallOption) (proto.Message, error)
+
+// unary makes a method of a generated client's function.
+func unary[Q, A proto.Message](call func(context.Context, Q, ...grpc.CallOption) (A, error)) method {
+	return func(ctx context.Context, fill func(proto.Message) error, opts ...grpc.CallOption) (proto.Message, error) {
+		var none Q
+		request := none.ProtoReflect().New().Interface().(Q)
+		if err := fill(request); err != nil {
+			return nil, err
+		}
+		return call(ctx, request, opts...)
+	}
+}
+
+// ServeHTTP answers one request.
+func (rt router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	call, variables, err := rt.find(w, r)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	ctx, err := callContext(r)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	var header metadata.MD
+	answer, err := call(ctx, func(m proto.Message) error { return fill(m, w, r, variables) }, grpc.Header(&header))
+	writeMetadata(w, header)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	writeMessage(w, answer)
+}
