@@ -161,7 +161,7 @@ func readBody(m proto.Message, w http.ResponseWriter, r *http.Request) error {
 	if maxBytes := (*http.MaxBytesError)(nil); errors.As(err, &maxBytes) {
 		// A client that writes all before it reads gets its answer only if what it
 		// writes is read; one that goes on writing is cut off.
-		_, _ = io.CopyN(io.Discard, r.Body, maxBody)
+		_, _ = io.CopyN(io.Discard, r.Body, 4*maxBody)
 		return refuse(http.StatusRequestEntityTooLarge, codes.InvalidArgument, "the body is over %d bytes", maxBody)
 	}
 	if err != nil {

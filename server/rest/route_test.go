@@ -204,7 +204,7 @@ func TestMethods(t *testing.T) {
 // TestOverTheWire sends what Go's client would not, or would tidy up.
 func TestOverTheWire(t *testing.T) {
 	const permissions = base + "/permissions"
-	big := strings.Repeat("x", 7<<20)
+	big := strings.Repeat("x", 16<<20)
 	tests := []struct {
 		name, request string
 		status        int
