@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
+)
+
+const (
+	defaultAddr    = "127.0.0.1:7601"
+	defaultProject = "production"
+
+	// maxAnswer is above gRPC's own 4 MiB: a page of roles may hold 100 times
+	// 1,000 permissions.
+	maxAnswer = 256 << 20
+)
+
+// connection is how the user commands reach a node, as their flags say.
+type connection struct {
+	addr     string
+	key      string
+	project  string
+	timeout  time.Duration
+	insecure bool
+	output   format
+}
+
+// addFlags gives a user command, and those below it, the flags of the connection.
+func (c *connection) addFlags(cmd *cobra.Command) {
+	flags := cmd.PersistentFlags()
+	flags.StringVar(&c.addr, "addr", defaultAddr, "gRPC `address` of any node")
+	flags.StringVar(&c.key, "key", "", "API `key`; the variable keeps it out of the process list")
+	flags.StringVar(&c.project, "project", defaultProject, "`name` of the project")
+	flags.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long a call may take")
+	flags.BoolVar(&c.insecure, "insecure", false, "send the key unencrypted to other machines too")
+	addOutputFlag(cmd, &c.output)
+}
+
+// A call is the body of a user command, with a client for the node.
+type call func(cmd *cobra.Command, client permissionsv1.PermissionsServiceClient, args []string) error
+
+// run makes a call a command's RunE.
+func (c *connection) run(call call) func(cmd *cobra.Command, args []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		conn, err := c.dial()
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		return call(cmd, permissionsv1.NewPermissionsServiceClient(conn), args)
+	}
+}
+
+// print prints an answer as JSON or by the function given.
+func (c *connection) print(cmd *cobra.Command, answer proto.Message, asTable func() error) error {
+	if c.output == asJSON {
+		return writeJSON(cmd.OutOrStdout(), answer)
+	}
+	return asTable()
+}
+
+func (c *connection) dial() (*grpc.ClientConn, error) {
+	host, _, err := net.SplitHostPort(c.addr)
+	if err != nil || host == "" || strings.Contains(c.addr, "/") {
+		return nil, usagef("--addr %q is not HOST:PORT, such as %s", c.addr, defaultAddr)
+	}
+	if c.timeout <= 0 {
+		return nil, usagef("--timeout %s: must be more than 0", c.timeout)
+	}
+	if strings.ContainsFunc(c.key, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return nil, usagef("the key (--key, REMIT_KEY) holds a character that no key has, such as a space or a line break")
+	}
+	if c.key != "" && !c.insecure && !loopback(host) {
+		return nil, &failure{
+			message: fmt.Sprintf("the key is not sent to %s: the connection is not encrypted and leaves this machine", c.addr),
+			hint:    "--insecure (REMIT_INSECURE=true) sends it all the same; everyone on the way can read it",
+		}
+	}
+	return grpc.NewClient(c.addr,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		// Asks no DNS server how to call the node.
+		grpc.WithDisableServiceConfig(),
+		grpc.WithUserAgent("remit/"+readBuild().Version),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
+		grpc.WithUnaryInterceptor(c.intercept))
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// intercept sends the key and the time limit with a call and explains its error.
+func (c *connection) intercept(ctx context.Context, method string, request, answer any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	limited, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	if c.key != "" {
+		limited = metadata.AppendToOutgoingContext(limited, "authorization", "Bearer "+c.key)
+	}
+	var node peer.Peer
+	err := invoke(limited, method, request, answer, conn, append(opts, grpc.Peer(&node))...)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return &failure{message: "interrupted", cause: err}
+	}
+	return c.explain(err, node.Addr != nil)
+}
+
+// explain says an error of a call in the server's words, with what to do about it.
+// Reached is false when no connection to the node came about.
+func (c *connection) explain(err error, reached bool) error {
+	answered := status.Convert(err)
+	explained := &failure{message: printable(answered.Message()), cause: err}
+	if explained.message == "" {
+		explained.message = answered.Code().String()
+	}
+	switch code := answered.Code(); {
+	case (code == codes.Unavailable || code == codes.DeadlineExceeded) && !reached:
+		explained.message = fmt.Sprintf("cannot reach %s: %s", c.addr, explained.message)
+		explained.hint = fmt.Sprintf("is a node running at %s? remit serve --dev starts one; --addr (REMIT_ADDR) names the gRPC address of another", c.addr)
+	case code == codes.DeadlineExceeded:
+		explained.message = fmt.Sprintf("no answer from %s within %s", c.addr, c.timeout)
+		explained.hint = "--timeout (REMIT_TIMEOUT) waits longer; a change may have been made all the same"
+	case code == codes.Unauthenticated && c.key == "":
+		explained.hint = "set REMIT_KEY to a key of the project"
+	case code == codes.Unauthenticated:
+		explained.hint = "is the key in REMIT_KEY (or --key) one of this cluster?"
+	}
+	return explained
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"unicode"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+)
+
+// format is how an answer is printed. It is a flag's value.
+type format string
+
+const (
+	table  format = "table"
+	asJSON format = "json"
+)
+
+func (f *format) String() string { return string(*f) }
+
+func (f *format) Type() string { return "format" }
+
+func (f *format) Set(value string) error {
+	switch format(value) {
+	case table, asJSON:
+		*f = format(value)
+		return nil
+	}
+	return fmt.Errorf("must be table or json")
+}
+
+func addOutputFlag(cmd *cobra.Command, output *format) {
+	*output = table
+	cmd.PersistentFlags().VarP(output, "output", "o", "how answers are printed: table or json")
+	// It fails only for a flag that is not there.
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(
+		[]cobra.Completion{string(table), string(asJSON)}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// writeJSON prints an answer as the API's JSON: the proto's names, unset fields too.
+func writeJSON(w io.Writer, answer proto.Message) error {
+	text, err := protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}.Marshal(answer)
+	if err != nil {
+		return err
+	}
+	// protojson's own spaces differ from build to build.
+	var indented bytes.Buffer
+	if err := json.Indent(&indented, text, "", "  "); err != nil {
+		return err
+	}
+	indented.WriteByte('\n')
+	_, err = indented.WriteTo(w)
+	return err
+}
+
+// writeTable prints rows under a header, in aligned columns.
+func writeTable(w io.Writer, header []string, rows [][]string) error {
+	aligned := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(aligned, strings.Join(header, "\t"))
+	for _, row := range rows {
+		cells := make([]string, len(row))
+		for i, text := range row {
+			cells[i] = cell(text)
+		}
+		fmt.Fprintln(aligned, strings.Join(cells, "\t"))
+	}
+	return aligned.Flush()
+}
+
+// field is one label of a thing that is shown alone, with its values.
+type field struct {
+	label  string
+	values []string
+}
+
+// writeFields prints one thing, a value a line.
+func writeFields(w io.Writer, fields ...field) error {
+	aligned := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, f := range fields {
+		label := f.label + ":"
+		if len(f.values) == 0 {
+			fmt.Fprintf(aligned, "%s\t%s\n", label, cell(""))
+		}
+		for _, value := range f.values {
+			fmt.Fprintf(aligned, "%s\t%s\n", label, cell(value))
+			label = ""
+		}
+	}
+	return aligned.Flush()
+}
+
+// cell is a text in a table, where nothing is seen as a dash.
+func cell(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return printable(text)
+}
+
+// printable keeps a text from breaking the line or commanding the terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case unicode.IsGraphic(r):
+			return r
+		}
+		return unicode.ReplacementChar
+	}, text)
+}
