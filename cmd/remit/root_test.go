@@ -1,0 +1,167 @@
+package main
+
+import (
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
+)
+
+func TestEnvironment(t *testing.T) {
+	f := startFake(t)
+	stageRole(t)
+	t.Setenv("REMIT_OUTPUT", "json")
+	t.Setenv("REMIT_CONSISTENT", "true")
+	t.Setenv("REMIT_ON", "/a, b\n/c\n")
+	got := remit(t, "check", "usr_123", "document.read")
+	request := last[*permissionsv1.CheckPermissionRequest](t, f)
+	if got.code != exitDenied || !strings.HasPrefix(got.stdout, "{") ||
+		request.GetConsistency() != permissionsv1.Consistency_FULLY_CONSISTENT ||
+		!slices.Equal(request.GetResourceUris(), []string{"/a, b", "/c"}) {
+		t.Errorf("%+v, sent %v", got, request)
+	}
+
+	// The command line goes before the environment.
+	got = remit(t, "check", "usr_123", "document.read", "-o", "table", "--on", "/d", "--consistent=false")
+	request = last[*permissionsv1.CheckPermissionRequest](t, f)
+	if got.stdout != "denied\nmissing on /d: document.read\n" ||
+		request.GetConsistency() != permissionsv1.Consistency_CONSISTENCY_UNSPECIFIED {
+		t.Errorf("%+v, sent %v", got, request)
+	}
+}
+
+// A variable counts as a flag that was given.
+func TestEnvironmentSetsChanged(t *testing.T) {
+	startFake(t)
+	stage(t, "permission create a")
+	t.Setenv("REMIT_DESCRIPTION", "from the environment")
+	got := remit(t, "permission", "update", "a")
+	if got.code != exitOK || !strings.Contains(got.stdout, "from the environment") {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestBadEnvironment(t *testing.T) {
+	startFake(t)
+	for _, test := range []struct{ name, value, want string }{
+		{"REMIT_TIMEOUT", "soon", `remit: the environment variable REMIT_TIMEOUT, for --timeout, is "soon": time: invalid duration "soon"`},
+		{"REMIT_OUTPUT", "xml", `remit: the environment variable REMIT_OUTPUT, for --output, is "xml": must be table or json`},
+		{"REMIT_LIMIT", "many", `remit: the environment variable REMIT_LIMIT, for --limit, is "many": invalid syntax`},
+		{"REMIT_CONSISTENT", "maybe", `remit: the environment variable REMIT_CONSISTENT, for --consistent, is "maybe": invalid syntax`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Setenv(test.name, test.value)
+			fails(t, test.want+"\nhint: remit principals --help shows how\n", "principals")
+		})
+	}
+}
+
+func TestUnknown(t *testing.T) {
+	clearEnv(t)
+	for _, test := range []struct{ args, want string }{
+		{"frobnicate", "remit: remit has no command \"frobnicate\"\nhint: remit --help shows how\n"},
+		{"chek", "remit: remit has no command \"chek\": did you mean \"check\"?\nhint: remit --help shows how\n"},
+		{"permission craete a", "remit: remit permission has no command \"craete\": did you mean \"create\"?\nhint: remit permission --help shows how\n"},
+		{"completion tcl", "remit: remit completion has no command \"tcl\"\nhint: remit completion --help shows how\n"},
+		{"help frobnicate", "remit: remit has no command \"frobnicate\"\nhint: remit help --help shows how\n"},
+		{"version --frob", "remit: unknown flag: --frob\nhint: remit version --help shows how\n"},
+		{"version --key k", "remit: unknown flag: --key\nhint: remit version --help shows how\n"},
+		{"permission create", "remit: NAME is missing\nhint: remit permission create --help shows how\n"},
+		{"permission create a b", "remit: unexpected argument \"b\"\nhint: remit permission create --help shows how\n"},
+		{"role get", "remit: ROLE is missing\nhint: remit role get --help shows how\n"},
+	} {
+		fails(t, test.want, strings.Fields(test.args)...)
+	}
+}
+
+func TestHelp(t *testing.T) {
+	clearEnv(t)
+	t.Setenv("REMIT_KEY", "remit_secret")
+	root := remit(t)
+	for _, want := range []string{"\nSay what can be allowed:\n", "\nSay who is allowed it, and where:\n", "\nAsk:\n", "\n  completion ", "\n  version "} {
+		if !strings.Contains(root.stdout, want) {
+			t.Errorf("remit prints no %q:\n%s", want, root.stdout)
+		}
+	}
+	if again := remit(t, "--help"); again != root || root.code != exitOK || root.stderr != "" {
+		t.Errorf("remit and remit --help differ, or fail: %+v", again)
+	}
+	everyCommand(t, func(cmd *cobra.Command) {
+		args := append(strings.Fields(cmd.CommandPath())[1:], "--help")
+		got := remit(t, args...)
+		if got.code != exitOK || got.stderr != "" || !strings.Contains(got.stdout, cmd.Long) {
+			t.Errorf("remit %q: %+v", args, got)
+		}
+		if strings.Contains(got.stdout, "remit_secret") {
+			t.Errorf("remit %q shows the key", args)
+		}
+	})
+}
+
+func TestEveryCommandIsDocumented(t *testing.T) {
+	everyCommand(t, func(cmd *cobra.Command) {
+		path := cmd.CommandPath()
+		if cmd.Short == "" || strings.HasSuffix(cmd.Short, ".") || strings.Contains(cmd.Short, "\n") {
+			t.Errorf("%s: short text %q", path, cmd.Short)
+		}
+		if !strings.HasSuffix(cmd.Long, ".") {
+			t.Errorf("%s: long text %q", path, cmd.Long)
+		}
+		examples := strings.Split(cmd.Example, "\n")
+		if len(examples) < 2 {
+			t.Errorf("%s has fewer than two examples", path)
+		}
+		for _, example := range examples {
+			if cmd.HasParent() && !strings.Contains(example, path) {
+				t.Errorf("%s: example %q is of another command", path, example)
+			}
+		}
+		cmd.LocalFlags().VisitAll(func(flag *pflag.Flag) {
+			variable := "(env REMIT_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+			if flag.Name != "help" && flag.Name != "version" && !strings.Contains(flag.Usage, variable) {
+				t.Errorf("%s --%s: usage %q does not name %s", path, flag.Name, flag.Usage, variable)
+			}
+		})
+	})
+}
+
+// everyCommand visits each command but cobra's own.
+func everyCommand(t *testing.T, visit func(cmd *cobra.Command)) {
+	t.Helper()
+	var walk func(cmd *cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		visit(cmd)
+		for _, below := range cmd.Commands() {
+			if name := below.Name(); name != "help" && name != "completion" {
+				walk(below)
+			}
+		}
+	}
+	walk(newRootCommand(strings.NewReader(""), io.Discard, io.Discard))
+}
+
+func TestCompletion(t *testing.T) {
+	clearEnv(t)
+	if got := remit(t, "completion", "bash"); got.code != exitOK || !strings.Contains(got.stdout, "__remit") {
+		t.Errorf("completion bash: %+v", got)
+	}
+	if got := remit(t, "__complete", "permission", "list", "-o", ""); !strings.HasPrefix(got.stdout, "table\njson\n") {
+		t.Errorf("completion of -o: %+v", got)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	clearEnv(t)
+	b := readBuild()
+	if b.Version == "" || !strings.HasPrefix(b.Go, "go") {
+		t.Errorf("build %+v", b)
+	}
+	prints(t, "Version:  "+b.Version+"\nCommit:   "+cell(b.Commit)+"\nGo:       "+b.Go+"\n", "version")
+	prints(t, "{\n  \"version\": \""+b.Version+"\",\n  \"commit\": \""+b.Commit+"\",\n  \"go\": \""+b.Go+"\"\n}\n", "version", "-o", "json")
+	prints(t, "remit version "+b.Version+"\n", "--version")
+}
