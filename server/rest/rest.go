@@ -3,11 +3,11 @@
 // path, query and body, and writes the answer. It decides nothing else.
 //
 // The routes are matched here and not by grpc-gateway, whose mux would need
-// bending at every turn to be as strict as the service promises to be: it has no
-// unescaping mode for a principal with an escaped slash beside a resource URI,
-// reads verbs after colons, ignores unknown query parameters and what follows
-// the body's JSON value, and runs GET handlers for forms. What is left of its
-// work is the table below and one call of protojson each way.
+// bending at every turn to be as strict as the service promises to be: no
+// unescaping mode of its suits both a principal with an escaped slash and a
+// resource URI, and it ignores unknown query parameters, empty bodies and what
+// follows a body's JSON value. What is left of its work is the table below and
+// one call of protojson each way.
 package rest
 
 import (
