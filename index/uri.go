@@ -26,11 +26,15 @@ type URIError struct {
 }
 
 func (e *URIError) Error() string {
-	uri := e.URI
-	if len(uri) > 256 {
-		uri = strings.ToValidUTF8(uri[:256], "") + "…"
+	return fmt.Sprintf("invalid resource URI %q: %s", excerpt(e.URI, 256), e.Reason)
+}
+
+// excerpt bounds what a message quotes.
+func excerpt(s string, most int) string {
+	if len(s) <= most {
+		return s
 	}
-	return fmt.Sprintf("invalid resource URI %q: %s", uri, e.Reason)
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 // ParseURI checks the URI of one resource, such as "/project/456", and returns
@@ -50,6 +54,9 @@ func parse(s string, pattern bool) (string, error) {
 		return s, nil
 	}
 	uri := strings.TrimSuffix(s, "/")
+	if isPlain(uri) {
+		return uri, nil
+	}
 	if len(uri) > MaxURIBytes {
 		return "", &URIError{s, fmt.Sprintf("it has %d bytes, %d at most", len(uri), MaxURIBytes)}
 	}
@@ -74,10 +81,33 @@ func parse(s string, pattern bool) (string, error) {
 		case segment == Wildcard && !pattern:
 			return "", &URIError{s, "the wildcard '*' is for grants: name one resource here"}
 		case segment != Wildcard && strings.Contains(segment, Wildcard):
-			return "", &URIError{s, fmt.Sprintf("in the segment %q the wildcard '*' is not alone: it stands for exactly one whole segment (write %%2A for a literal asterisk)", segment)}
+			return "", &URIError{s, fmt.Sprintf("in the segment %q the wildcard '*' is not alone: it stands for exactly one whole segment (write %%2A for a literal asterisk)", excerpt(segment, 64))}
 		}
 	}
 	return uri, nil
+}
+
+// isPlain reports, in one pass, that a text which starts with '/' is canonical.
+// It knows only what nearly all checks ask for: ASCII, no segment with a dot in
+// front, no wildcard. Of anything else it reports false, and parse looks closer.
+func isPlain(uri string) bool {
+	if len(uri) > MaxURIBytes {
+		return false
+	}
+	segments, previous := 0, byte(0)
+	for i := range len(uri) {
+		c := uri[i]
+		switch {
+		case c == '/':
+			if segments++; previous == '/' {
+				return false
+			}
+		case c < 0x20 || c >= 0x7f || c == '*' || c == '.' && previous == '/':
+			return false
+		}
+		previous = c
+	}
+	return previous != '/' && segments <= MaxURISegments
 }
 
 // cutSegment splits "/a/b/c" into "a" and "/b/c". The text must start with '/'.
