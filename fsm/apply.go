@@ -250,3 +250,12 @@ func firstOf(errs ...*Error) *Error {
 	}
 	return nil
 }
+
+// Refuses returns the error that the command would come to in this state, nil
+// if it would succeed. It changes nothing.
+func (s *State) Refuses(body Body) error {
+	if err := body.apply(newBatch(s)).Err; err != nil {
+		return err
+	}
+	return nil
+}

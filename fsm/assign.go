@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"iter"
 	"slices"
 
 	"github.com/remit-io/remit/index"
@@ -101,10 +102,6 @@ func (s *sweep) start() {
 	s.Active = true
 }
 
-// Sweeping reports whether the project holds dead records that Sweep commands
-// should remove.
-func (p *Project) Sweeping() bool { return p.sweep.Active }
-
 func (c *Sweep) apply(b *batch) Result {
 	p, err := b.project(c.Scope)
 	if err != nil {
@@ -166,4 +163,27 @@ func (d *draft) sweepAssignments(budget int) {
 	if budget > 0 {
 		d.sweep = sweep{Active: d.sweep.Again}
 	}
+}
+
+// Sweeping yields the projects that Sweep commands should go over.
+func (s *State) Sweeping() iter.Seq[Scope] {
+	return func(yield func(Scope) bool) {
+		for o := range s.organisations.from("") {
+			for p := range o.Projects() {
+				if p.sweep.Active && !yield(Scope{o.ID, p.ID}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// IsSweeping reports whether the project is one of them.
+func (s *State) IsSweeping(scope Scope) bool {
+	for sweeping := range s.Sweeping() {
+		if sweeping == scope {
+			return true
+		}
+	}
+	return false
 }

@@ -395,7 +395,7 @@ func TestDigestIgnoresTheDead(t *testing.T) {
 		t.Error("the digest does not show a delete")
 	}
 	steps := 0
-	for ; m.project().Sweeping(); steps++ {
+	for ; m.store.State().IsSweeping(m.scope); steps++ {
 		if m.store.State().Digest() != deleted {
 			t.Fatalf("sweep step %d changed the digest", steps)
 		}

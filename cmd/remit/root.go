@@ -40,6 +40,7 @@ it. Every flag can also be set by an environment variable: --addr by REMIT_ADDR.
 		title    string
 		commands []*cobra.Command
 	}{
+		{"Run a node:", []*cobra.Command{newServeCommand()}},
 		{"Say what can be allowed:", []*cobra.Command{newPermissionCommand(c), newRoleCommand(c)}},
 		{"Say who is allowed it, and where:", []*cobra.Command{newGrantCommand(c), newRevokeCommand(c)}},
 		{"Ask:", []*cobra.Command{newCheckCommand(c), newAssignmentsCommand(c), newPrincipalsCommand(c)}},

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/remit-io/remit/cluster"
+	"github.com/remit-io/remit/fsm"
+	"github.com/remit-io/remit/server"
+)
+
+const (
+	// bootstrapProject is the project that a new cluster has.
+	bootstrapProject = "production"
+	minRootKey       = 32 // characters
+	pollInterval     = 10 * time.Millisecond
+)
+
+// bootstrap makes a new cluster of a node without state, and waits until the
+// node is ready. If an earlier process was killed in between, the log has no
+// Init yet: this one writes it.
+func (n *Node) bootstrap(ctx context.Context) error {
+	fresh := !n.cluster.HasState()
+	if fresh {
+		if err := n.cluster.Bootstrap(ctx, server.NewID()); err != nil {
+			return fmt.Errorf("bootstrap the cluster: %w", err)
+		}
+	}
+	for {
+		if _, err := n.cluster.ReadIndex(ctx); err == nil {
+			break
+		} else if err := sleep(ctx, pollInterval); err != nil {
+			return fmt.Errorf("wait for a leader: %w", err)
+		}
+	}
+	if n.store.State().Cluster == (fsm.ID{}) {
+		if err := n.initialise(ctx); err != nil {
+			return fmt.Errorf("bootstrap the cluster: %w", err)
+		}
+	} else if n.cfg.RootKey != "" && !fresh {
+		n.logger.Warn("the root key given is ignored: it is for bootstrap, and the cluster has state already")
+	}
+	for n.server.Ready() != nil {
+		if err := sleep(ctx, pollInterval); err != nil {
+			return fmt.Errorf("wait until the node is ready: %w", err)
+		}
+	}
+	return nil
+}
+
+// initialise writes the first command. A key that it draws is known from then
+// on, and not before.
+func (n *Node) initialise(ctx context.Context) error {
+	id, ok := n.cluster.ClusterID()
+	if !ok {
+		return errors.New("the cluster has no id")
+	}
+	key := n.cfg.RootKey
+	if key == "" {
+		var secret [32]byte
+		rand.Read(secret[:])
+		key = server.KeyPrefix + base64.RawURLEncoding.EncodeToString(secret[:])
+	}
+	body := &fsm.Init{
+		Cluster: id, Epoch: server.NewID(),
+		Organisation: server.NewID(), OrganisationName: fsm.BootstrapOrganisation,
+		Project: server.NewID(), ProjectName: bootstrapProject,
+		RootKey: server.NewID(), RootKeyHash: sha256.Sum256([]byte(key)),
+	}
+	rand.Read(body.Secret[:])
+	command := fsm.Command{Envelope: fsm.Envelope{Request: server.NewID(), Time: time.Now().UnixMilli()}, Body: body}
+	data, err := command.Encode()
+	if err != nil {
+		return err
+	}
+	for {
+		result, _, err := n.cluster.Apply(ctx, data)
+		switch {
+		case err == nil && result.(fsm.Result).Err != nil:
+			return result.(fsm.Result).Err
+		case err == nil:
+			if n.cfg.RootKey == "" {
+				n.rootKey = key
+			}
+			return nil
+		case !errors.Is(err, cluster.ErrNotLeader) && !errors.Is(err, cluster.ErrNotApplied):
+			return err
+		}
+		if err := sleep(ctx, pollInterval); err != nil {
+			return err
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// validateRootKey reports why a text cannot be the root key.
+func validateRootKey(key string) error {
+	if len(key) < minRootKey {
+		return usagef("the root key (REMIT_ROOT_KEY) has %d characters: it needs %d at least, drawn at random", len(key), minRootKey)
+	}
+	for i := range len(key) {
+		if key[i] <= ' ' || key[i] > '~' {
+			return usagef("the root key (REMIT_ROOT_KEY) may have only printable ASCII characters without spaces, since it travels in a header")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// serveOptions are the flags of remit serve.
+type serveOptions struct {
+	node            NodeConfig
+	gossipAddr      string
+	bootstrapExpect int
+	dev             bool
+	insecure        bool
+	logLevel        string
+}
+
+// newServeCommand runs a node.
+func newServeCommand() *cobra.Command {
+	o := &serveOptions{}
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run a node",
+		Long: `Run a node in the foreground until it is told to end (Ctrl-C or SIGTERM).
+
+Everything durable is in the data folder. A node with an empty folder starts a
+cluster of its own with --bootstrap-expect 1 or --dev, once; it then prints the
+root key, or takes the one in REMIT_ROOT_KEY. A node with state goes on where it
+was, whatever these flags say.`,
+		Example: `  remit serve --dev
+  remit serve --data-dir /var/lib/remit --bootstrap-expect 1
+  REMIT_ROOT_KEY=$(openssl rand -hex 32) remit serve --data-dir /var/lib/remit --bootstrap-expect 1`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
+	}
+	host, _ := os.Hostname()
+	flags := cmd.Flags()
+	flags.StringVar(&o.node.DataDir, "data-dir", "", "`folder` for everything durable, made if it is missing")
+	flags.StringVar(&o.node.NodeName, "node-name", host, "`name` of the node, for people")
+	flags.StringVar(&o.node.HTTPAddr, "http-addr", "127.0.0.1:7600", "`address` to serve REST and health on")
+	flags.StringVar(&o.node.GRPCAddr, "grpc-addr", "127.0.0.1:7601", "`address` to serve gRPC on")
+	flags.StringVar(&o.node.RaftAddr, "raft-addr", "127.0.0.1:7602", "`address` for other nodes")
+	flags.StringVar(&o.gossipAddr, "gossip-addr", "127.0.0.1:7603", "`address` for finding other nodes; a cluster of one does not listen on it")
+	flags.IntVar(&o.bootstrapExpect, "bootstrap-expect", 0, "start a new cluster of this `number` of nodes, which can only be 1 for now")
+	flags.StringVar(&o.node.RootKey, "root-key", "", "`secret` of the first key at bootstrap; drawn at random if not given")
+	flags.BoolVar(&o.dev, "dev", false, "one node to try things with: starts a cluster, in a temporary folder unless --data-dir is given")
+	flags.BoolVar(&o.insecure, "insecure", false, "listen beyond this machine although nothing is encrypted")
+	flags.StringVar(&o.logLevel, "log-level", "info", "the least `level` that is logged: debug, info, warn or error")
+	if err := cmd.MarkFlagDirname("data-dir"); err != nil {
+		panic(err) // the flag is defined above
+	}
+	return cmd
+}
+
+func (o *serveOptions) validate() error {
+	if o.node.DataDir == "" && !o.dev {
+		return usagef("--data-dir is missing: give a folder that lasts, or --dev to try remit in a temporary one")
+	}
+	if o.bootstrapExpect < 0 || o.bootstrapExpect > 1 {
+		return usagef("--bootstrap-expect %d: this version runs clusters of one node", o.bootstrapExpect)
+	}
+	if o.node.RootKey != "" {
+		if err := validateRootKey(o.node.RootKey); err != nil {
+			return err
+		}
+	}
+	for flag, addr := range map[string]string{
+		"http-addr": o.node.HTTPAddr, "grpc-addr": o.node.GRPCAddr, "raft-addr": o.node.RaftAddr, "gossip-addr": o.gossipAddr,
+	} {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return usagef("--%s %q is not HOST:PORT", flag, addr)
+		}
+		if !o.insecure && !isLoopback(addr) {
+			return usagef("--%s %q can be reached from other machines, and nothing is encrypted: listen on 127.0.0.1, or accept that with --insecure", flag, addr)
+		}
+	}
+	return nil
+}
+
+func (o *serveOptions) run(cmd *cobra.Command) (err error) {
+	if err := o.validate(); err != nil {
+		return err
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
+		return usagef("--log-level %q is not debug, info, warn or error", o.logLevel)
+	}
+	stderr := cmd.ErrOrStderr()
+	o.node.Logger = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	o.node.Halt = func(err error) {
+		fmt.Fprintf(stderr, "remit: this node cannot go on: %v\n", err)
+		os.Exit(exitError)
+	}
+	o.node.Bootstrap = o.dev || o.bootstrapExpect == 1
+	if o.node.DataDir == "" {
+		if o.node.DataDir, err = os.MkdirTemp("", "remit-dev-"); err != nil {
+			return err
+		}
+		defer os.RemoveAll(o.node.DataDir)
+	}
+
+	ctx := cmd.Context()
+	n, err := OpenNode(ctx, o.node)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil // told to end while it opened
+		}
+		return err
+	}
+	o.welcome(cmd.OutOrStdout(), n)
+	select {
+	case <-ctx.Done():
+		n.logger.Info("draining")
+	case err = <-n.serving:
+	}
+	if closeErr := n.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+// welcome says where the node is, once what a person has to know.
+func (o *serveOptions) welcome(w io.Writer, n *Node) {
+	fmt.Fprintf(w, "remit is serving: REST http://%s, gRPC %s, data in %s\n", n.HTTPAddr(), n.GRPCAddr(), o.node.DataDir)
+	if !n.HasState() {
+		fmt.Fprintf(w, "\nThis node belongs to no cluster yet, so it is not ready. To start one with it, end it and add --bootstrap-expect 1.\n")
+		return
+	}
+	key := n.RootKey()
+	if key != "" {
+		fmt.Fprintf(w, "\nRoot key, shown this once: %s\n", key)
+	}
+	if !o.dev {
+		return
+	}
+	if key == "" {
+		key = "$REMIT_ROOT_KEY"
+	}
+	const addr = "127.0.0.1:7601"
+	at := ""
+	if n.GRPCAddr() != addr {
+		at = " REMIT_ADDR=" + n.GRPCAddr()
+	}
+	fmt.Fprint(w, strings.NewReplacer("$KEY", key, "$AT", at).Replace(`
+Try, in another terminal:
+  export REMIT_KEY=$KEY$AT
+  remit permission create document.read --description "Read documents"
+  remit role create reader --permission document.read
+  remit grant usr_123 --role reader --on /project/456/documents
+  remit check usr_123 document.read --on /project/456/documents/789
+`))
+}

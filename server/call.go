@@ -1,0 +1,113 @@
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"strings"
+
+	"github.com/remit-io/remit/fsm"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+)
+
+// Metadata that a caller may send beside a request.
+const (
+	metadataAuthorization = "authorization"
+	metadataConsistency   = "remit-consistency"
+	metadataToken         = "remit-token"
+	metadataRequestID     = "remit-request-id"
+)
+
+// KeyPrefix begins the secret of every key.
+const KeyPrefix = "remit_"
+
+// A call is what is known of a request before its handler runs: who asks, and
+// which management rights that took.
+type call struct {
+	key          *fsm.Key
+	organisation *fsm.Organisation
+	requires     []fsm.Requirement
+}
+
+type callKey struct{}
+
+func callOf(ctx context.Context) *call { return ctx.Value(callKey{}).(*call) }
+
+// Interceptor stands before every handler: it authenticates the caller, and
+// authorizes the call at the one point where that happens.
+func (s *Server) Interceptor(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if public[methodOf(info.FullMethod)] {
+		return handler(ctx, req)
+	}
+	if s.fresh.newest.Load() == 0 {
+		return nil, s.fresh.check()
+	}
+	state := s.store.State()
+	c, err := authenticate(ctx, state)
+	if err != nil {
+		return nil, err
+	}
+	if c.requires, err = authorize(c, info.FullMethod, req); err != nil {
+		return nil, err
+	}
+	resp, err := handler(context.WithValue(ctx, callKey{}, c), req)
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	return resp, nil
+}
+
+// LocalInterceptor is Interceptor for a Local: it repeats the answer's token as
+// metadata, for translators to protocols with headers. gRPC clients read the
+// field.
+func (s *Server) LocalInterceptor(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	resp, err := s.Interceptor(ctx, req, info, handler)
+	if r, ok := resp.(interface{ GetToken() string }); ok && err == nil {
+		err = grpc.SetHeader(ctx, metadata.Pairs(metadataToken, r.GetToken()))
+	}
+	return resp, err
+}
+
+// StreamInterceptor lets through the streams that need no key, and no others:
+// the API has none.
+func (s *Server) StreamInterceptor(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if !public[methodOf(info.FullMethod)] {
+		return status.Errorf(codes.PermissionDenied, "Permission denied: method '%s' is not open to anyone", info.FullMethod)
+	}
+	return handler(srv, stream)
+}
+
+func authenticate(ctx context.Context, state *fsm.State) (*call, error) {
+	values := metadata.ValueFromIncomingContext(ctx, metadataAuthorization)
+	if len(values) == 0 {
+		return nil, unauthenticated("no API key: send the header 'Authorization: Bearer <key>'")
+	}
+	scheme, secret, _ := strings.Cut(values[0], " ")
+	if len(values) > 1 || !strings.EqualFold(scheme, "Bearer") || secret == "" {
+		return nil, unauthenticated("malformed credentials: send one header 'Authorization: Bearer <key>'")
+	}
+	// Keys are looked up by their hash, so the time of a look-up says nothing
+	// about the secrets of others.
+	key, ok := state.Key(sha256.Sum256([]byte(secret)))
+	if !ok {
+		return nil, unauthenticated("the API key is not valid: check that it is complete and of this cluster")
+	}
+	organisation, ok := state.Organisation(key.Organisation)
+	if !ok {
+		return nil, unauthenticated("the API key's organisation does not exist any more")
+	}
+	return &call{key: key, organisation: organisation}, nil
+}
+
+// actor is the principal that a key acts as.
+func actor(key *fsm.Key) string { return "key:" + key.ID.String() }
+
+func peerOf(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok && p.Addr != nil {
+		return p.Addr.String()
+	}
+	return ""
+}

@@ -1,0 +1,120 @@
+package server
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/remit-io/remit/fsm"
+	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
+	"google.golang.org/grpc/metadata"
+)
+
+// readTimeout bounds how long a read waits for a newer state where the caller
+// sets no deadline.
+const readTimeout = 5 * time.Second
+
+// A reader is a request that reads.
+type reader interface {
+	GetConsistency() permissionsv1.Consistency
+	GetToken() string
+}
+
+// read returns the state that the request may be answered from.
+func (s *Server) read(ctx context.Context, r reader) (*fsm.State, error) {
+	mode, text, err := consistencyOf(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	switch mode {
+	case permissionsv1.Consistency_AT_LEAST_AS_FRESH:
+		return s.readAtLeast(ctx, text)
+	case permissionsv1.Consistency_FULLY_CONSISTENT:
+		return s.readNewest(ctx)
+	default:
+		if err := s.fresh.check(); err != nil {
+			return nil, err
+		}
+		return s.store.State(), nil
+	}
+}
+
+// consistencyOf reads the mode and token from the request's fields, or else
+// from metadata. A token alone asks for at_least_as_fresh.
+func consistencyOf(ctx context.Context, r reader) (mode permissionsv1.Consistency, text string, err error) {
+	mode, text = r.GetConsistency(), r.GetToken()
+	if mode == permissionsv1.Consistency_CONSISTENCY_UNSPECIFIED {
+		if v := metadata.ValueFromIncomingContext(ctx, metadataConsistency); len(v) > 0 && v[0] != "" {
+			n, ok := permissionsv1.Consistency_value[strings.ToUpper(v[0])]
+			if !ok {
+				return 0, "", invalid("unknown consistency %s: it is minimize_latency, at_least_as_fresh or fully_consistent", quote(v[0]))
+			}
+			mode = permissionsv1.Consistency(n)
+		}
+	}
+	if text == "" {
+		if v := metadata.ValueFromIncomingContext(ctx, metadataToken); len(v) > 0 {
+			text = v[0]
+		}
+	}
+	if _, known := permissionsv1.Consistency_name[int32(mode)]; !known {
+		return 0, "", invalid("unknown consistency %d: it is MINIMIZE_LATENCY, AT_LEAST_AS_FRESH or FULLY_CONSISTENT", mode)
+	}
+	if mode == permissionsv1.Consistency_CONSISTENCY_UNSPECIFIED && text != "" {
+		mode = permissionsv1.Consistency_AT_LEAST_AS_FRESH
+	}
+	return mode, text, nil
+}
+
+func (s *Server) readAtLeast(ctx context.Context, text string) (*fsm.State, error) {
+	if text == "" {
+		return nil, invalid("at_least_as_fresh needs a token: send the one of an earlier answer")
+	}
+	t, ok := parseToken(text)
+	if !ok {
+		return nil, invalid("malformed token %s: send one exactly as an answer gave it", quote(text))
+	}
+	state := s.store.State()
+	if t.cluster != state.Cluster {
+		return nil, invalid("token %s is of another cluster", quote(text))
+	}
+	if t.epoch == state.Epoch && t.revision <= state.Revision {
+		return state, nil
+	}
+	ctx, cancel := withReadTimeout(ctx)
+	defer cancel()
+	// A revision that the cluster has not reached would be waited for in vain.
+	newest, err := s.readIndex(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if t.epoch == state.Epoch && t.revision > newest {
+		return nil, invalid("token %s is ahead of the cluster, which is at revision %d", quote(text), newest)
+	}
+	return s.store.Wait(ctx, t.epoch, t.revision)
+}
+
+func (s *Server) readNewest(ctx context.Context) (*fsm.State, error) {
+	ctx, cancel := withReadTimeout(ctx)
+	defer cancel()
+	newest, err := s.readIndex(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.store.Wait(ctx, s.store.State().Epoch, newest)
+}
+
+func (s *Server) readIndex(ctx context.Context) (uint64, error) {
+	revision, err := s.log.ReadIndex(ctx)
+	if err != nil {
+		return 0, unavailable("the leader did not confirm a read: %v; retry", err)
+	}
+	return revision, nil
+}
+
+func withReadTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, readTimeout)
+}

@@ -1,0 +1,59 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/remit-io/remit/fsm"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// ErrNotApplied marks a failed Log.Apply whose command will never be applied,
+// so that it may be tried again.
+var ErrNotApplied = errors.New("the command was not applied")
+
+// statusOf is the one place where errors become gRPC's. REST derives its own
+// from them.
+func statusOf(err error) error {
+	if err == nil {
+		return nil
+	}
+	if e := (*fsm.Error)(nil); errors.As(err, &e) {
+		return status.Error(codes.Code(e.Code), e.Message)
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return status.FromContextError(err).Err()
+	default:
+		return status.Error(codes.Internal, err.Error())
+	}
+}
+
+func invalid(format string, args ...any) error {
+	return status.Errorf(codes.InvalidArgument, format, args...)
+}
+
+func notFound(format string, args ...any) error {
+	return status.Errorf(codes.NotFound, format, args...)
+}
+
+func unavailable(format string, args ...any) error {
+	return status.Errorf(codes.Unavailable, format, args...)
+}
+
+func unauthenticated(format string, args ...any) error {
+	return status.Errorf(codes.Unauthenticated, format, args...)
+}
+
+// quote words a value of the caller's in a message, of bounded length.
+func quote(s string) string {
+	if len(s) > 256 {
+		return fmt.Sprintf("%q…", s[:256])
+	}
+	return fmt.Sprintf("%q", s)
+}

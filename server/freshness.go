@@ -1,0 +1,76 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	freshnessInterval = time.Second
+	startupInterval   = 20 * time.Millisecond
+)
+
+// freshness knows how old the node's state may be: the time at which the node
+// sent the newest read-index request whose revision it has applied. Hearing
+// heartbeats would not do, since they carry no commit index.
+type freshness struct {
+	bound    time.Duration
+	start    time.Time    // monotonic
+	newest   atomic.Int64 // nanoseconds since start; 0 before the first round
+	draining atomic.Bool
+}
+
+func newFreshness(bound time.Duration) *freshness {
+	return &freshness{bound: bound, start: time.Now()}
+}
+
+// run makes rounds until the context ends, and reports after each whether the
+// node may answer.
+func (f *freshness) run(ctx context.Context, log Log, store Store, report func(ready bool)) {
+	for {
+		interval := freshnessInterval
+		if err := f.round(ctx, log, store); err != nil && f.newest.Load() == 0 {
+			interval = startupInterval
+		}
+		report(f.check() == nil && !f.draining.Load())
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(interval):
+		}
+	}
+}
+
+func (f *freshness) round(ctx context.Context, log Log, store Store) error {
+	ctx, cancel := context.WithTimeout(ctx, f.bound)
+	defer cancel()
+	sent := time.Since(f.start)
+	revision, err := log.ReadIndex(ctx)
+	if err != nil {
+		return err
+	}
+	state, err := store.Wait(ctx, store.State().Epoch, revision)
+	if err != nil {
+		return err
+	}
+	if state.Revision == 0 {
+		return fmt.Errorf("the cluster is not initialised yet")
+	}
+	f.newest.Store(max(int64(sent), 1))
+	return nil
+}
+
+// check fails if the node is not ready for default reads.
+func (f *freshness) check() error {
+	newest := time.Duration(f.newest.Load())
+	if newest == 0 {
+		return unavailable("this node is not ready: it has not heard from the leader since it started; retry, or ask another node")
+	}
+	if age := time.Since(f.start) - newest; age > f.bound {
+		return unavailable("this node's state may be %s old, %s at most are allowed: retry, or ask another node",
+			age.Round(time.Millisecond), f.bound)
+	}
+	return nil
+}

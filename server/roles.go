@@ -1,0 +1,134 @@
+package server
+
+import (
+	"context"
+
+	"github.com/remit-io/remit/fsm"
+	paginationv1 "github.com/remit-io/remit/proto/pagination/v1"
+	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
+)
+
+// CreateRole creates a role, or replaces what an existing one holds.
+func (s *Server) CreateRole(ctx context.Context, req *permissionsv1.CreateRoleRequest) (*permissionsv1.CreateRoleResponse, error) {
+	v, err := callOf(ctx).project(s.store.State(), req.ProjectName)
+	if err != nil {
+		return nil, err
+	}
+	permissions, err := v.permissionIDs(req.Permissions)
+	if err != nil {
+		return nil, err
+	}
+	r, token, err := s.writeRole(ctx, v, &fsm.PutRole{
+		Scope: v.scope(), ID: NewID(), Name: req.Name, Description: req.Description, Permissions: permissions,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &permissionsv1.CreateRoleResponse{
+		Id: r.Id, OrganisationId: r.OrganisationId, Name: r.Name, Description: r.Description,
+		Permissions: r.Permissions, ProjectName: r.ProjectName, Token: token,
+	}, nil
+}
+
+// GetRole returns a role with its permissions.
+func (s *Server) GetRole(ctx context.Context, req *permissionsv1.GetRoleRequest) (*permissionsv1.GetRoleResponse, error) {
+	state, err := s.read(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	v, err := callOf(ctx).project(state, req.ProjectName)
+	if err != nil {
+		return nil, err
+	}
+	role, err := v.role(req.Id)
+	if err != nil {
+		return nil, err
+	}
+	r := v.roleMessage(role)
+	return &permissionsv1.GetRoleResponse{
+		Id: r.Id, OrganisationId: r.OrganisationId, Name: r.Name, Description: r.Description,
+		Permissions: r.Permissions, ProjectName: r.ProjectName, Token: s.tokenOf(state),
+	}, nil
+}
+
+// UpdateRole replaces description and permissions, and renames if a name is
+// given.
+func (s *Server) UpdateRole(ctx context.Context, req *permissionsv1.UpdateRoleRequest) (*permissionsv1.UpdateRoleResponse, error) {
+	v, err := callOf(ctx).project(s.store.State(), req.ProjectName)
+	if err != nil {
+		return nil, err
+	}
+	role, err := v.role(req.Id)
+	if err != nil {
+		return nil, err
+	}
+	permissions, err := v.permissionIDs(req.Permissions)
+	if err != nil {
+		return nil, err
+	}
+	r, token, err := s.writeRole(ctx, v, &fsm.UpdateRole{
+		Scope: v.scope(), ID: role.ID, Name: req.Name, Description: req.Description, Permissions: permissions,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &permissionsv1.UpdateRoleResponse{
+		Id: r.Id, OrganisationId: r.OrganisationId, Name: r.Name, Description: r.Description,
+		Permissions: r.Permissions, ProjectName: r.ProjectName, Token: token,
+	}, nil
+}
+
+// writeRole answers with the role as the command left it, whatever came after.
+func (s *Server) writeRole(ctx context.Context, v view, body fsm.Body) (*permissionsv1.Role, string, error) {
+	result, token, err := s.write(ctx, body)
+	if err != nil {
+		return nil, "", err
+	}
+	r := v.roleMessage(result.Role)
+	r.Permissions = v.permissionMessages(result.Granted)
+	return r, token, nil
+}
+
+// DeleteRole ends a role wherever it was granted. One that does not exist is no
+// error.
+func (s *Server) DeleteRole(ctx context.Context, req *permissionsv1.DeleteRoleRequest) (*permissionsv1.DeleteRoleResponse, error) {
+	state := s.store.State()
+	v, err := callOf(ctx).project(state, req.ProjectName)
+	if err != nil {
+		return nil, err
+	}
+	role, ok := v.Role(req.Id)
+	if !ok {
+		return &permissionsv1.DeleteRoleResponse{Token: s.tokenOf(state)}, nil
+	}
+	_, token, err := s.write(ctx, &fsm.DeleteRole{Scope: v.scope(), ID: role.ID})
+	if err != nil {
+		return nil, err
+	}
+	s.wakeSweeper()
+	return &permissionsv1.DeleteRoleResponse{Token: token}, nil
+}
+
+// ListRoles returns a page of the roles, by name.
+func (s *Server) ListRoles(ctx context.Context, req *permissionsv1.ListRolesRequest) (*permissionsv1.ListRolesResponse, error) {
+	state, err := s.read(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	v, err := callOf(ctx).project(state, req.ProjectName)
+	if err != nil {
+		return nil, err
+	}
+	list := v.listing("roles", req.GetSearch())
+	limit, behind, err := list.page(state, req.Pagination)
+	if err != nil {
+		return nil, err
+	}
+	match := matches(req.GetSearch())
+	taken, more := page(v.Roles(behind), limit, func(r *fsm.Role) bool { return match(r.Name) })
+	next := &paginationv1.PaginationResponse{}
+	if more {
+		next.NextCursor = list.cursor(state, taken[len(taken)-1].Name)
+	}
+	return &permissionsv1.ListRolesResponse{Roles: v.roleMessages(taken), Pagination: next, Token: s.tokenOf(state)}, nil
+}

@@ -1,0 +1,119 @@
+// Package server answers the API: it authenticates and authorizes a call, picks
+// the state that a read may see, turns a write into a command for the log, and
+// words the answer. It knows the state, but not how commands are replicated.
+package server
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/remit-io/remit/fsm"
+	permiov1 "github.com/remit-io/remit/proto/permio/permissions/v1"
+	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+)
+
+// A Log replicates commands.
+type Log interface {
+	// Apply replicates a command and returns when it is synced and applied on
+	// this node, with its result and revision. It works on the leader only. An
+	// error that Is ErrNotApplied means that the command will never be applied;
+	// any other leaves that open.
+	Apply(ctx context.Context, command []byte) (result any, revision uint64, err error)
+	// ReadIndex returns a revision that every write acknowledged before the
+	// call has at most.
+	ReadIndex(ctx context.Context) (revision uint64, err error)
+}
+
+// A Store holds the states that commands lead to.
+type Store interface {
+	// State returns the newest state, which is immutable.
+	State() *fsm.State
+	// Wait returns a state of the epoch with at least the revision, as soon as
+	// there is one. Its errors are *fsm.Error.
+	Wait(ctx context.Context, epoch fsm.Epoch, revision uint64) (*fsm.State, error)
+}
+
+// Limits on a call's message, in bytes, and on how old a default read may be.
+const (
+	MaxRequestBytes       = 4 << 20
+	DefaultStalenessBound = 10 * time.Second
+)
+
+// A Server serves both names of the permissions service.
+type Server struct {
+	log    Log
+	store  Store
+	fresh  *freshness
+	logger *slog.Logger
+	token  atomic.Pointer[stateToken] // of the newest state that was answered from
+	swept  chan struct{}              // wakes the sweeper
+	health *health.Server
+}
+
+var (
+	_ permissionsv1.PermissionsServiceServer = (*Server)(nil)
+	_ permiov1.PermissionsServiceServer      = (*Server)(nil)
+)
+
+// New returns a server that is not ready until Run has made its first round.
+func New(log Log, store Store, logger *slog.Logger) *Server {
+	return &Server{
+		log: log, store: store, logger: logger,
+		fresh:  newFreshness(DefaultStalenessBound),
+		swept:  make(chan struct{}, 1),
+		health: health.NewServer(),
+	}
+}
+
+// Register adds the services to a gRPC server, or to a Local. Its calls must go
+// through Interceptor and StreamInterceptor.
+func (s *Server) Register(r grpc.ServiceRegistrar) {
+	permissionsv1.RegisterPermissionsServiceServer(r, s)
+	permiov1.RegisterPermissionsServiceServer(r, s)
+	healthpb.RegisterHealthServer(r, s.health)
+}
+
+// Run keeps the server fresh and sweeps what deletes left, until the context
+// ends.
+func (s *Server) Run(ctx context.Context) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.sweep(ctx)
+	}()
+	s.setHealth(false)
+	s.fresh.run(ctx, s.log, s.store, s.setHealth)
+	<-done
+}
+
+// Ready says why the server may not answer default reads, nil if it may: it has
+// heard from the leader since it started, not longer ago than the staleness
+// bound, and it is not draining.
+func (s *Server) Ready() error {
+	if s.fresh.draining.Load() {
+		return unavailable("this node is shutting down: ask another one")
+	}
+	return s.fresh.check()
+}
+
+// Drain makes the server not ready, so that load balancers turn away. Calls are
+// still answered.
+func (s *Server) Drain() {
+	s.fresh.draining.Store(true)
+	s.health.Shutdown()
+}
+
+func (s *Server) setHealth(ready bool) {
+	status := healthpb.HealthCheckResponse_NOT_SERVING
+	if ready {
+		status = healthpb.HealthCheckResponse_SERVING
+	}
+	for _, service := range []string{"", permissionsv1.PermissionsService_ServiceDesc.ServiceName, permiov1.PermissionsService_ServiceDesc.ServiceName} {
+		s.health.SetServingStatus(service, status)
+	}
+}

@@ -1,0 +1,61 @@
+package server
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"hash/crc32"
+
+	"github.com/remit-io/remit/fsm"
+)
+
+// A token says which state an answer came from: cluster, epoch and revision. To
+// clients it is opaque text. It grants nothing, so it is not signed; a checksum
+// tells a damaged one from a foreign one.
+type token struct {
+	cluster  fsm.ID
+	epoch    fsm.Epoch
+	revision uint64
+}
+
+const (
+	tokenVersion = 1
+	tokenBytes   = 1 + 16 + 16 + 8 + 4
+)
+
+func (t token) String() string {
+	b := append(make([]byte, 0, tokenBytes), tokenVersion)
+	b = append(b, t.cluster[:]...)
+	b = append(b, t.epoch[:]...)
+	b = binary.BigEndian.AppendUint64(b, t.revision)
+	b = binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+func parseToken(s string) (t token, ok bool) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil || len(b) != tokenBytes || b[0] != tokenVersion {
+		return token{}, false
+	}
+	body, sum := b[:tokenBytes-4], binary.BigEndian.Uint32(b[tokenBytes-4:])
+	if crc32.ChecksumIEEE(body) != sum {
+		return token{}, false
+	}
+	return token{fsm.ID(b[1:17]), fsm.Epoch(b[17:33]), binary.BigEndian.Uint64(b[33:41])}, true
+}
+
+// stateToken is the token of a state that many answers come from.
+type stateToken struct {
+	state *fsm.State
+	text  string
+}
+
+// tokenOf returns the state's token. It costs an encoding once for each state,
+// as long as answers come from the newest.
+func (s *Server) tokenOf(state *fsm.State) string {
+	if t := s.token.Load(); t != nil && t.state == state {
+		return t.text
+	}
+	t := &stateToken{state, token{state.Cluster, state.Epoch, state.Revision}.String()}
+	s.token.Store(t)
+	return t.text
+}

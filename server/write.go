@@ -1,0 +1,140 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"time"
+
+	"github.com/remit-io/remit/fsm"
+	"google.golang.org/grpc/metadata"
+)
+
+const (
+	// writeTimeout bounds how long a write is retried where the caller sets no
+	// deadline, and that at all: the cluster forgets requests after a while.
+	writeTimeout = 5 * time.Second
+	retryDelay   = 50 * time.Millisecond
+)
+
+// NewID draws an id.
+func NewID() fsm.ID {
+	var id fsm.ID
+	rand.Read(id[:])                                // never fails
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80 // as UUIDs of version 4
+	return id
+}
+
+// write replicates what a call asks for and returns its result with the token
+// of the state that it led to.
+func (s *Server) write(ctx context.Context, body fsm.Body) (fsm.Result, string, error) {
+	c := callOf(ctx)
+	request, err := requestID(ctx)
+	if err != nil {
+		return fsm.Result{}, "", err
+	}
+	// What the newest state refuses already need not go into the log.
+	state := s.store.State()
+	if err := state.Refuses(body); err != nil {
+		return fsm.Result{}, "", err
+	}
+	result, revision, err := s.propose(ctx, &fsm.Command{
+		Envelope: fsm.Envelope{
+			Request: request, Key: c.key.ID, Actor: actor(c.key), Peer: peerOf(ctx),
+			Time: time.Now().UnixMilli(), Requires: c.requires,
+		},
+		Body: body,
+	})
+	if err != nil {
+		return fsm.Result{}, "", err
+	}
+	if result.Err != nil {
+		return fsm.Result{}, "", result.Err
+	}
+	return result, token{state.Cluster, state.Epoch, revision}.String(), nil
+}
+
+// propose puts a command through the log, again if it certainly was not
+// applied, until there is a result or time is up.
+func (s *Server) propose(ctx context.Context, command *fsm.Command) (fsm.Result, uint64, error) {
+	data, err := command.Encode()
+	if err != nil {
+		return fsm.Result{}, 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	for {
+		result, revision, err := s.log.Apply(ctx, data)
+		if err == nil {
+			return result.(fsm.Result), revision, nil
+		}
+		if !errors.Is(err, ErrNotApplied) {
+			return fsm.Result{}, 0, unavailable("the outcome of the write is unknown: %v; read before you repeat it, or repeat it with the same remit-request-id", err)
+		}
+		select {
+		case <-ctx.Done():
+			return fsm.Result{}, 0, unavailable("the write was not applied: %v; retry", err)
+		case <-time.After(retryDelay):
+		}
+	}
+}
+
+// requestID returns the id that the caller chose for the request, or draws one.
+func requestID(ctx context.Context) (fsm.ID, error) {
+	values := metadata.ValueFromIncomingContext(ctx, metadataRequestID)
+	if len(values) == 0 {
+		return NewID(), nil
+	}
+	var id fsm.ID
+	if len(values) > 1 || len(values[0]) != hex.EncodedLen(len(id)) {
+		return id, invalid("invalid remit-request-id %s: send 16 random bytes as 32 hexadecimal digits", quote(values[0]))
+	}
+	if _, err := hex.Decode(id[:], []byte(values[0])); err != nil {
+		return id, invalid("invalid remit-request-id %s: send 16 random bytes as 32 hexadecimal digits", quote(values[0]))
+	}
+	return id, nil
+}
+
+const (
+	sweepInterval = time.Second
+	sweepLimit    = 5000 // of one command: about a millisecond of everyone's time
+)
+
+// sweep removes what deletes left behind, step by step. Only the leader's
+// commands go through; on the other nodes the first refusal ends a round.
+func (s *Server) sweep(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.swept:
+		case <-time.After(sweepInterval):
+		}
+		for scope := range s.store.State().Sweeping() {
+			for more := true; more && ctx.Err() == nil; {
+				command := fsm.Command{
+					Envelope: fsm.Envelope{Request: NewID(), Time: time.Now().UnixMilli()},
+					Body:     &fsm.Sweep{Scope: scope, Limit: sweepLimit},
+				}
+				data, err := command.Encode()
+				if err == nil {
+					_, _, err = s.log.Apply(ctx, data)
+				}
+				if err != nil {
+					s.logger.Debug("the sweep waits", "reason", err)
+					break
+				}
+				more = s.store.State().IsSweeping(scope)
+			}
+		}
+	}
+}
+
+// wakeSweeper lets the sweeper begin at once.
+func (s *Server) wakeSweeper() {
+	select {
+	case s.swept <- struct{}{}:
+	default:
+	}
+}
