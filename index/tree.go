@@ -83,8 +83,8 @@ func (t *tree) put(e *edit, key, value string) (added bool) {
 	return added
 }
 
-// put needs a node that the edit owns. It may leave the node one above the
-// fan-out, for the caller to split.
+// put needs a node that the edit owns. It may leave the node above the fan-out,
+// by two at most, for the caller to split.
 func (n *node) put(e *edit, key, value string) (added bool) {
 	i := n.child(key)
 	if len(n.nodes) > 0 {
@@ -104,17 +104,19 @@ func (n *node) put(e *edit, key, value string) (added bool) {
 	return !found
 }
 
+// splitPage splits page i until no part is too large: around a large entry that
+// takes two cuts.
 func (n *node) splitPage(i int) {
-	if len(n.pages[i]) <= maxPage {
-		return
+	for len(n.pages[i]) > maxPage {
+		left, right, separator := split(n.pages[i])
+		if right == "" {
+			return
+		}
+		n.pages[i] = left
+		n.keys = slices.Insert(n.keys, i, separator)
+		n.pages = slices.Insert(n.pages, i+1, right)
+		n.splitPage(i + 1)
 	}
-	left, right, separator := split(n.pages[i])
-	if right == "" {
-		return
-	}
-	n.pages[i] = left
-	n.keys = slices.Insert(n.keys, i, separator)
-	n.pages = slices.Insert(n.pages, i+1, right)
 }
 
 func (n *node) split(e *edit) (right *node, separator string) {
