@@ -88,11 +88,13 @@ func (d *draft) keep(principal, pattern string, left []number) {
 // or role was deleted. It is replicated in bounded steps, so that no delete
 // stops the others' writes, however much it touches. Reads do not wait for it.
 type sweep struct {
-	Active     bool             `msgpack:"active"`
-	Again      bool             `msgpack:"again"`      // something was deleted behind the place
-	Roles      bool             `msgpack:"roles"`      // the roles are done
-	Role       number           `msgpack:"role"`       // the last one swept
-	Assignment index.Assignment `msgpack:"assignment"` // the last one swept
+	Active bool   `msgpack:"active"`
+	Again  bool   `msgpack:"again"` // something was deleted behind the place
+	Roles  bool   `msgpack:"roles"` // the roles are done
+	Role   number `msgpack:"role"`  // from which on they are not
+	// The last assignment swept.
+	Principal string `msgpack:"principal"`
+	URI       string `msgpack:"uri"`
 }
 
 func (s *sweep) start() {
@@ -147,12 +149,12 @@ func (d *draft) sweepAssignments(budget int) {
 	}
 	var changes []change
 	x := d.builder.Index()
-	for a := range x.Assignments(d.sweep.Assignment) {
+	for a := range x.Assignments(index.Assignment{Principal: d.sweep.Principal, Pattern: d.sweep.URI}) {
 		all := rights(a.Value).numbers()
 		if slices.ContainsFunc(all, d.dead) {
 			changes = append(changes, change{a.Principal, a.Pattern, slices.DeleteFunc(slices.Clone(all), d.dead)})
 		}
-		d.sweep.Assignment = index.Assignment{Principal: a.Principal, Pattern: a.Pattern}
+		d.sweep.Principal, d.sweep.URI = a.Principal, a.Pattern
 		if budget -= 1 + len(all); budget <= 0 {
 			break
 		}
