@@ -15,8 +15,6 @@ const (
 	grpc     = "google.golang.org/grpc"
 	protobuf = "google.golang.org/protobuf"
 	rpcTypes = "google.golang.org/genproto/googleapis/rpc"
-	apiTypes = "google.golang.org/genproto/googleapis/api"
-	gateway  = "github.com/grpc-ecosystem/grpc-gateway"
 	uuid     = "github.com/google/uuid"
 	xsync    = "golang.org/x/sync"
 )
@@ -58,7 +56,7 @@ var rooms = []room{
 			"github.com/hashicorp/go-metrics", "github.com/hashicorp/memberlist", grpc, protobuf, uuid, xsync},
 	},
 	{folder: "server", rooms: []string{"fsm", "index", "proto"}, modules: []string{grpc, protobuf, rpcTypes, uuid, xsync}},
-	{folder: "server/rest", rooms: []string{"proto"}, modules: []string{grpc, protobuf, rpcTypes, apiTypes, gateway}},
+	{folder: "server/rest", rooms: []string{"proto"}, modules: []string{grpc, protobuf}},
 	{folder: "proto", modules: []string{grpc, protobuf}},
 	{folder: "cmd", everything: true},
 	{folder: "scripts", everything: true},
