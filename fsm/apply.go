@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"math"
 	"slices"
 
 	"github.com/remit-io/remit/index"
@@ -77,13 +78,22 @@ func (b *batch) project(scope Scope) (*draft, *Error) {
 	return nil, errorf(CodeNotFound, "project %s does not exist", scope.Project)
 }
 
-func (d *draft) nextNumber(isRole bool) number {
+// newNumber gives out the next number, for a record that goes into the catalogue
+// under the id.
+func newNumber[T named](d *draft, c catalogue[T], id ID, isRole bool) (number, *Error) {
+	if taken, ok := c.byID(id); ok {
+		_, name, _ := taken.keys()
+		return 0, errorf(CodeAlreadyExists, "the id %s is that of %q: repeat the call with another", id, name)
+	}
+	if d.numbers > math.MaxUint32/2 {
+		return 0, errorf(CodeResourceExhausted, "project %q has had %d permissions and roles and can have no more: go on in a new project", d.Name, d.numbers)
+	}
 	n := d.numbers * 2
 	if isRole {
 		n++
 	}
 	d.numbers++
-	return n
+	return n, nil
 }
 
 func (c *Init) apply(b *batch) Result {
@@ -113,8 +123,8 @@ func (c *PutPermission) apply(b *batch) Result {
 	permission := &Permission{ID: c.ID, Name: c.Name, Description: c.Description}
 	if old, ok := p.permissions.names.get(c.Name); ok {
 		permission.ID, permission.number = old.ID, old.number
-	} else {
-		permission.number = p.nextNumber(false)
+	} else if permission.number, err = newNumber(p, p.permissions, c.ID, false); err != nil {
+		return failed(err)
 	}
 	p.permissions.put(permission)
 	return Result{Permission: permission}
@@ -170,7 +180,9 @@ func (c *PutRole) apply(b *batch) Result {
 		return failed(err)
 	}
 	if !exists {
-		role.number = p.nextNumber(true)
+		if role.number, err = newNumber(p, p.roles, c.ID, true); err != nil {
+			return failed(err)
+		}
 	}
 	p.roles.put(role)
 	return Result{Role: role, Granted: p.RolePermissions(role)}

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"cmp"
 	"iter"
 	"slices"
 	"strings"
@@ -12,11 +13,17 @@ import (
 // one works on its copy; what was published stays as it was.
 type table[V any] struct{ tree *btree.Map[string, V] }
 
-func (t table[V]) copy() table[V] {
-	if t.tree == nil {
-		return table[V]{new(btree.Map[string, V])}
+func (t table[V]) copy() table[V] { return table[V]{copyTree(t.tree)} }
+
+// copyTree returns a tree to change beside one that never changes again, and
+// that others may be reading or copying too: the library's Copy writes to the
+// tree that it copies, so it gets one of its own.
+func copyTree[K cmp.Ordered, V any](t *btree.Map[K, V]) *btree.Map[K, V] {
+	if t == nil {
+		return new(btree.Map[K, V])
 	}
-	return table[V]{t.tree.Copy()}
+	own := *t
+	return own.Copy()
 }
 
 func (t table[V]) get(key string) (v V, ok bool) {
@@ -50,11 +57,7 @@ type catalogue[T named] struct {
 }
 
 func (c catalogue[T]) copy() catalogue[T] {
-	numbers := new(btree.Map[number, T])
-	if c.numbers != nil {
-		numbers = c.numbers.Copy()
-	}
-	return catalogue[T]{c.names.copy(), c.ids.copy(), numbers}
+	return catalogue[T]{c.names.copy(), c.ids.copy(), copyTree(c.numbers)}
 }
 
 // find looks a text up as an id if it has that form, else as a name: names

@@ -157,9 +157,9 @@ func checkTree(t *testing.T, x *tree, want map[string]string) {
 // TestTree grows and shrinks a tree at random, with entries of every size, and
 // keeps versions of it: no later edit may show in them.
 func TestTree(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range uint64(3) {
 		r := rand.New(rand.NewPCG(seed, 3))
-		keys := 300 << (seed % 3 * 3)
+		keys := 300 << (seed * 3)
 		randomKey := func() string {
 			n := r.IntN(keys)
 			return fmt.Sprintf("%d%s", n, strings.Repeat("/k", n%50))
