@@ -196,6 +196,12 @@ type encoded struct {
 	Body     any       `msgpack:"body"`
 }
 
+// decoded is the same map, with a body whose type is yet to be chosen.
+type decoded struct {
+	Envelope Envelope           `msgpack:"envelope"`
+	Body     msgpack.RawMessage `msgpack:"body"`
+}
+
 // ErrUpgrade marks a command or snapshot of a later version. A node must not
 // skip it: its state would differ from the others'.
 var ErrUpgrade = errors.New("upgrade this node")
@@ -226,15 +232,13 @@ func DecodeCommand(data []byte) (*Command, error) {
 	if !ok {
 		return nil, fmt.Errorf("command kind %d is not known: %w", data[1], ErrUpgrade)
 	}
-	c := Command{Body: body}
-	r := bytes.NewReader(data[2:])
-	d := msgpack.NewDecoder(r)
-	d.DisallowUnknownFields(true)
-	if err := d.Decode(&encoded{&c.Envelope, body}); err != nil {
-		return nil, fmt.Errorf("decode a command of kind %d: %w (%w)", data[1], err, ErrUpgrade)
+	var parts decoded
+	err := decode(data[2:], &parts)
+	if err == nil {
+		err = decode(parts.Body, body)
 	}
-	if r.Len() > 0 {
-		return nil, fmt.Errorf("a command of kind %d has %d bytes too many", data[1], r.Len())
+	if err != nil {
+		return nil, fmt.Errorf("decode a command of kind %d: %w", data[1], err)
 	}
-	return &c, nil
+	return &Command{parts.Envelope, body}, nil
 }

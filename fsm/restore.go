@@ -43,7 +43,7 @@ func (b *restore) add(kind recordKind, data []byte) error {
 
 func withRecord[T any](data []byte, add func(*T) error) error {
 	var r T
-	if err := decodeRecord(data, &r); err != nil {
+	if err := decode(data, &r); err != nil {
 		return err
 	}
 	return add(&r)

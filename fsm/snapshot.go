@@ -186,7 +186,7 @@ func ReadSnapshot(r io.Reader) (*State, error) {
 		}
 		if kind == recordTrailer {
 			var t trailerRecord
-			if err := decodeRecord(data, &t); err != nil {
+			if err := decode(data, &t); err != nil {
 				return nil, fmt.Errorf("read snapshot: trailer: %w", err)
 			}
 			if t.Records != in.records-1 || t.Checksum != sum {
@@ -261,17 +261,4 @@ func unexpectedEOF(err error) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
-}
-
-func decodeRecord(data []byte, v any) error {
-	r := bytes.NewReader(data)
-	d := msgpack.NewDecoder(r)
-	d.DisallowUnknownFields(true)
-	if err := d.Decode(v); err != nil {
-		return fmt.Errorf("%w (%w)", err, ErrUpgrade)
-	}
-	if r.Len() > 0 {
-		return fmt.Errorf("%d bytes too many", r.Len())
-	}
-	return nil
 }
