@@ -35,7 +35,12 @@ type NodeConfig struct {
 	Bootstrap bool
 	// RootKey is the secret of the first key; drawn at random if empty.
 	RootKey string
-	Logger  *slog.Logger
+	// When snapshots are taken, and how much of the log stays behind one; zero
+	// values are cluster.Config's defaults.
+	SnapshotThreshold uint64
+	SnapshotInterval  time.Duration
+	TrailingLogs      uint64
+	Logger            *slog.Logger
 	// Halt ends the process: the node cannot go on. It must not return.
 	Halt func(error)
 }
@@ -78,6 +83,7 @@ func OpenNode(ctx context.Context, cfg NodeConfig) (_ *Node, err error) {
 	n.store = fsm.NewStore(cfg.Halt)
 	n.cluster, err = cluster.Open(cluster.Config{
 		DataDir: cfg.DataDir, NodeName: cfg.NodeName, RaftAddr: cfg.RaftAddr, FSM: n.store, Logger: cfg.Logger,
+		SnapshotThreshold: cfg.SnapshotThreshold, SnapshotInterval: cfg.SnapshotInterval, TrailingLogs: cfg.TrailingLogs,
 	})
 	if err != nil {
 		return nil, err

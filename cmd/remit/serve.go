@@ -7,9 +7,13 @@ import (
 	"net"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 )
+
+// minSnapshotInterval is the shortest that Raft takes.
+const minSnapshotInterval = 5 * time.Millisecond
 
 // serveOptions are the flags of remit serve.
 type serveOptions struct {
@@ -51,6 +55,9 @@ was, whatever these flags say.`,
 	flags.StringVar(&o.node.RootKey, "root-key", "", "`secret` of the first key at bootstrap; drawn at random if not given")
 	flags.BoolVar(&o.dev, "dev", false, "one node to try things with: starts a cluster, in a temporary folder unless --data-dir is given")
 	flags.BoolVar(&o.insecure, "insecure", false, "listen beyond this machine although nothing is encrypted")
+	flags.Uint64Var(&o.node.SnapshotThreshold, "snapshot-threshold", 8192, "`number` of new log entries that make a snapshot due")
+	flags.DurationVar(&o.node.SnapshotInterval, "snapshot-interval", 30*time.Second, "how often to look whether a snapshot is due")
+	flags.Uint64Var(&o.node.TrailingLogs, "trailing-logs", 10240, "`number` of log entries to keep behind a snapshot")
 	flags.StringVar(&o.logLevel, "log-level", "info", "the least `level` that is logged: debug, info, warn or error")
 	if err := cmd.MarkFlagDirname("data-dir"); err != nil {
 		panic(err) // the flag is defined above
@@ -69,6 +76,12 @@ func (o *serveOptions) validate() error {
 		if err := validateRootKey(o.node.RootKey); err != nil {
 			return err
 		}
+	}
+	if o.node.SnapshotThreshold == 0 || o.node.TrailingLogs == 0 {
+		return usagef("--snapshot-threshold %d, --trailing-logs %d: both must be at least 1", o.node.SnapshotThreshold, o.node.TrailingLogs)
+	}
+	if o.node.SnapshotInterval < minSnapshotInterval {
+		return usagef("--snapshot-interval %s: must be at least %s", o.node.SnapshotInterval, minSnapshotInterval)
 	}
 	for flag, addr := range map[string]string{
 		"http-addr": o.node.HTTPAddr, "grpc-addr": o.node.GRPCAddr, "raft-addr": o.node.RaftAddr, "gossip-addr": o.gossipAddr,
