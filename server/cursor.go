@@ -3,7 +3,6 @@ package server
 import (
 	"crypto/hmac"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/binary"
 
 	"github.com/remit-io/remit/fsm"
@@ -32,7 +31,7 @@ const macBytes = 16
 // what stays. It is authenticated, so that it says nothing that the cluster
 // did not write.
 func (l listing) cursor(state *fsm.State, behind string) string {
-	return base64.RawURLEncoding.EncodeToString(append(l.mac(state, behind), behind...))
+	return encodeOpaque(append(l.mac(state, behind), behind...))
 }
 
 // behind reads a cursor.
@@ -40,8 +39,7 @@ func (l listing) behind(state *fsm.State, cursor string) (string, error) {
 	if cursor == "" {
 		return "", nil
 	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
-	if err == nil && len(b) > macBytes {
+	if b, ok := decodeOpaque(cursor); ok && len(b) > macBytes {
 		if behind := string(b[macBytes:]); hmac.Equal(b[:macBytes], l.mac(state, behind)) {
 			return behind, nil
 		}

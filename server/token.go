@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"hash/crc32"
+	"strings"
 
 	"github.com/remit-io/remit/fsm"
 )
@@ -28,12 +29,12 @@ func (t token) String() string {
 	b = append(b, t.epoch[:]...)
 	b = binary.BigEndian.AppendUint64(b, t.revision)
 	b = binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
-	return base64.RawURLEncoding.EncodeToString(b)
+	return encodeOpaque(b)
 }
 
 func parseToken(s string) (t token, ok bool) {
-	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil || len(b) != tokenBytes || b[0] != tokenVersion {
+	b, ok := decodeOpaque(s)
+	if !ok || len(b) != tokenBytes || b[0] != tokenVersion {
 		return token{}, false
 	}
 	body, sum := b[:tokenBytes-4], binary.BigEndian.Uint32(b[tokenBytes-4:])
@@ -41,6 +42,16 @@ func parseToken(s string) (t token, ok bool) {
 		return token{}, false
 	}
 	return token{fsm.ID(b[1:17]), fsm.Epoch(b[17:33]), binary.BigEndian.Uint64(b[33:41])}, true
+}
+
+// encodeOpaque makes text that clients carry from call to call.
+func encodeOpaque(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+
+// decodeOpaque reads what encodeOpaque made, and nothing else: the decoder
+// skips ends of lines, however strict it is.
+func decodeOpaque(s string) ([]byte, bool) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	return b, err == nil && !strings.ContainsAny(s, "\r\n")
 }
 
 // stateToken is the token of a state that many answers come from.
