@@ -217,8 +217,8 @@ func TestRights(t *testing.T) {
 			}
 		}
 		if len(got) > 0 {
-			if parsed, err := parseRights(string(r)); parsed != r || err != nil {
-				t.Errorf("parseRights of %v: %x, %v", c.in, string(parsed), err)
+			if parsed, highest, err := parseRights(string(r)); parsed != r || highest != got[len(got)-1] || err != nil {
+				t.Errorf("parseRights of %v: %x, %d, %v", c.in, string(parsed), highest, err)
 			}
 		}
 	}
@@ -232,7 +232,7 @@ func TestRights(t *testing.T) {
 		"\xff\xff\xff\xff\x0f\x01",          // in sum
 		strings.Repeat("\xff", 10) + "\x01", // above 64 bits
 	} {
-		if r, err := parseRights(bad); err == nil {
+		if r, _, err := parseRights(bad); err == nil {
 			t.Errorf("parseRights(%x) = %v", bad, r.numbers())
 		}
 	}

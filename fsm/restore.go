@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/remit-io/remit/index"
 )
@@ -13,6 +12,7 @@ type restore struct {
 	state        State
 	organisation *Organisation
 	project      *draft
+	last         index.Assignment // of the project
 }
 
 func (b *restore) add(kind recordKind, data []byte) error {
@@ -50,6 +50,9 @@ func withRecord[T any](data []byte, add func(*T) error) error {
 }
 
 func (b *restore) addCluster(r *clusterRecord) error {
+	if b.state.organisations.tree != nil {
+		return fmt.Errorf("the cluster stands twice")
+	}
 	b.state.Cluster, b.state.Secret = r.Cluster, r.Secret
 	b.state.organisations = b.state.organisations.copy()
 	b.state.keys = b.state.keys.copy()
@@ -68,6 +71,9 @@ func (b *restore) addOrganisation(r *organisationRecord) error {
 	if b.state.organisations.tree == nil {
 		return fmt.Errorf("an organisation stands before the cluster")
 	}
+	if _, ok := b.state.Organisation(r.ID); ok {
+		return fmt.Errorf("organisation %s stands twice", r.ID)
+	}
 	b.finishProject()
 	b.organisation = &Organisation{ID: r.ID, Name: r.Name, projects: table[*Project]{}.copy()}
 	b.state.organisations.tree.Set(r.ID.key(), b.organisation)
@@ -79,36 +85,54 @@ func (b *restore) addProject(r *projectRecord) error {
 		return fmt.Errorf("project %q stands before any organisation", r.Name)
 	}
 	b.finishProject()
+	if _, ok := b.organisation.Project(r.Name); ok {
+		return fmt.Errorf("project %q stands twice", excerpt(r.Name))
+	}
 	p := Project{ID: r.ID, Name: r.Name, numbers: r.Numbers, sweep: r.Sweep}
 	p.permissions, p.roles = p.permissions.copy(), p.roles.copy()
-	b.project = &draft{Project: p, builder: p.assignments.Build()}
+	b.project, b.last = &draft{Project: p, builder: p.assignments.Build()}, index.Assignment{}
 	return nil
 }
+
+// given reports whether the number was given out: what holds one that was not
+// would hold whatever gets it later.
+func (b *restore) given(n number) bool { return n/2 < b.project.numbers }
 
 func (b *restore) addPermission(r *permissionRecord) error {
 	if err := firstOf(ValidatePermissionName(r.Name), ValidateDescription(r.Description)); err != nil {
 		return err
 	}
-	return addTo(b.project.permissions, &Permission{r.ID, r.Name, r.Description, r.Number}, !r.Number.isRole())
+	if r.Number.isRole() || !b.given(r.Number) {
+		return fmt.Errorf("permission %q cannot have number %d", r.Name, r.Number)
+	}
+	return addTo(b.project.permissions, &Permission{r.ID, r.Name, r.Description, r.Number})
 }
 
 func (b *restore) addRole(r *roleRecord) error {
 	if err := firstOf(ValidateRoleName(r.Name), ValidateDescription(r.Description)); err != nil {
 		return err
 	}
-	if !slices.IsSorted(r.Permissions) {
-		return fmt.Errorf("the permissions of role %q are not in order", r.Name)
+	if !r.Number.isRole() || !b.given(r.Number) {
+		return fmt.Errorf("role %q cannot have number %d", r.Name, r.Number)
 	}
-	return addTo(b.project.roles, &Role{r.ID, r.Name, r.Description, r.Number, r.Permissions}, r.Number.isRole())
+	for i, n := range r.Permissions {
+		if i > 0 && n <= r.Permissions[i-1] {
+			return fmt.Errorf("the permissions of role %q are not in order", r.Name)
+		}
+		if n.isRole() || !b.given(n) {
+			return fmt.Errorf("role %q cannot hold number %d", r.Name, n)
+		}
+	}
+	return addTo(b.project.roles, &Role{r.ID, r.Name, r.Description, r.Number, r.Permissions})
 }
 
 // addTo refuses what would take another record's place.
-func addTo[T named](c catalogue[T], t T, kindOfNumber bool) error {
+func addTo[T named](c catalogue[T], t T) error {
 	id, name, n := t.keys()
 	_, sameID := c.byID(id)
 	_, sameName := c.names.get(name)
 	_, sameNumber := c.byNumber(n)
-	if sameID || sameName || sameNumber || !kindOfNumber {
+	if sameID || sameName || sameNumber {
 		return fmt.Errorf("%q has an id, name or number that is taken", name)
 	}
 	c.put(t)
@@ -119,14 +143,25 @@ func (b *restore) addAssignment(r *assignmentRecord) error {
 	if err := ValidatePrincipal(r.Principal); err != nil {
 		return err
 	}
-	if uri, err := index.ParsePattern(r.URI); err != nil || uri != r.URI {
-		return fmt.Errorf("%q is not a canonical URI: %w", r.URI, err)
-	}
-	value, err := parseRights(string(r.Rights))
+	uri, err := index.ParsePattern(r.URI)
 	if err != nil {
 		return err
 	}
-	b.project.builder.Put(r.Principal, r.URI, string(value))
+	if uri != r.URI {
+		return fmt.Errorf("the URI %q is not canonical", excerpt(r.URI))
+	}
+	if r.Principal < b.last.Principal || r.Principal == b.last.Principal && uri <= b.last.Pattern {
+		return fmt.Errorf("the assignments are not in order: %q on %q", r.Principal, excerpt(uri))
+	}
+	b.last = index.Assignment{Principal: r.Principal, Pattern: uri}
+	value, highest, err := parseRights(string(r.Rights))
+	if err != nil {
+		return err
+	}
+	if !b.given(highest) {
+		return fmt.Errorf("%q on %q cannot hold number %d", r.Principal, excerpt(uri), highest)
+	}
+	b.project.builder.Put(r.Principal, uri, string(value))
 	return nil
 }
 

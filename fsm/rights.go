@@ -59,19 +59,20 @@ func makeRights(set []number) rights {
 	return rights(b)
 }
 
-// parseRights checks rights that were read from outside.
-func parseRights(s string) (rights, error) {
+// parseRights checks rights that were read from outside, and returns the highest
+// number in them too.
+func parseRights(s string) (r rights, highest number, err error) {
 	prev := uint64(0)
 	for b := []byte(s); len(b) > 0; {
 		d, n := binary.Uvarint(b)
 		if n <= 0 || d > 1<<32-1 || prev+d > 1<<32-1 || (d == 0 && len(b) < len(s)) {
-			return "", fmt.Errorf("malformed rights %x", s)
+			return "", 0, fmt.Errorf("malformed rights %x", s)
 		}
 		prev += d
 		b = b[n:]
 	}
 	if s == "" || makeRights(rights(s).numbers()) != rights(s) {
-		return "", fmt.Errorf("malformed rights %x", s)
+		return "", 0, fmt.Errorf("malformed rights %x", s)
 	}
-	return rights(s), nil
+	return rights(s), number(prev), nil
 }

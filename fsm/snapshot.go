@@ -185,16 +185,15 @@ func ReadSnapshot(r io.Reader) (*State, error) {
 			return nil, fmt.Errorf("read snapshot: record %d: %w", in.records, err)
 		}
 		if kind == recordTrailer {
-			var t trailerRecord
-			if err := decode(data, &t); err != nil {
-				return nil, fmt.Errorf("read snapshot: trailer: %w", err)
+			// Compared as bytes: the checksum does not cover the trailer itself.
+			trailer, err := msgpack.Marshal(&trailerRecord{in.records - 1, sum})
+			if err != nil || !bytes.Equal(data, trailer) {
+				return nil, fmt.Errorf("read snapshot: it is damaged: its trailer does not say %d records with checksum %08x", in.records-1, sum)
 			}
-			if t.Records != in.records-1 || t.Checksum != sum {
-				return nil, fmt.Errorf("read snapshot: it is damaged: %d records with checksum %08x, its trailer says %d with %08x",
-					in.records-1, sum, t.Records, t.Checksum)
-			}
-			if _, err := in.r.ReadByte(); err != io.EOF {
+			if _, err := in.r.ReadByte(); err == nil {
 				return nil, fmt.Errorf("read snapshot: something follows the trailer")
+			} else if err != io.EOF {
+				return nil, fmt.Errorf("read snapshot: behind the trailer: %w", err)
 			}
 			return b.finish()
 		}

@@ -1,0 +1,166 @@
+package fsm
+
+import (
+	"bytes"
+	"encoding/hex"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files (only before the formats freeze)")
+
+// goldenCommands has one command of each kind, by the name of its file.
+var goldenCommands = map[string]Body{
+	"01_init": &Init{
+		Cluster: goldenID(0xc1), Epoch: goldenID(0xe1), Secret: [32]byte{0x5e, 31: 0x5e},
+		Organisation: goldenScope.Organisation, OrganisationName: BootstrapOrganisation,
+		Project: goldenScope.Project, ProjectName: "production",
+		RootKey: goldenID(0x41), RootKeyHash: [32]byte{0x4a, 31: 0x4a},
+	},
+	"02_put_permission":    &PutPermission{goldenScope, goldenID(1), "document.read", "May read documents"},
+	"03_update_permission": &UpdatePermission{goldenScope, goldenID(1), "document.open", "Öffnen"},
+	"04_delete_permission": &DeletePermission{goldenScope, goldenID(1)},
+	"05_put_role":          &PutRole{goldenScope, goldenID(0x11), "document_editor", "Edits documents", []ID{goldenID(1), goldenID(2)}},
+	"06_update_role":       &UpdateRole{goldenScope, goldenID(0x11), "", "", nil},
+	"07_delete_role":       &DeleteRole{goldenScope, goldenID(0x11)},
+	"08_grant":             &Grant{goldenScope, "user:default/guest", "/project/*/documents", []ID{goldenID(1)}, []ID{goldenID(0x11)}},
+	"09_revoke":            &Revoke{goldenScope, "usr_123", "/project/456", nil, []ID{goldenID(0x11)}},
+	"10_sweep":             &Sweep{goldenScope, 1000},
+}
+
+var goldenScope = Scope{goldenID(0x0a), goldenID(0x0b)}
+
+func goldenID(b byte) ID { return ID{b, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, b} }
+
+func goldenEnvelope() Envelope {
+	return Envelope{
+		Request: goldenID(0xf0), Key: goldenID(0x41), Actor: "key:" + goldenID(0x41).String(), Peer: "192.0.2.7:50123", Time: 1_700_000_000_123,
+		Requires: []Requirement{{"permission.get", "/organisation/o/permission/", []string{"document.read", "document.write"}}},
+	}
+}
+
+// golden compares data with the dump in the file and returns the dump's bytes.
+// A file is a hex dump, so that a diff shows what changed.
+func golden(t testing.TB, name string, data []byte) []byte {
+	t.Helper()
+	path := filepath.Join("testdata", "golden", name+".hex")
+	if *update {
+		if err := os.WriteFile(path, []byte(hex.Dump(data)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dump, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := hex.Dump(data); got != string(dump) {
+		t.Errorf("%s has other bytes now: logs and snapshots that are kept would not be read any more\ngot\n%s\nwant\n%s", path, got, dump)
+	}
+	return undump(t, dump)
+}
+
+func undump(t testing.TB, dump []byte) []byte {
+	t.Helper()
+	var digits strings.Builder
+	for line := range strings.Lines(string(dump)) {
+		if len(line) > 60 { // offset, 16 bytes, text
+			digits.WriteString(strings.ReplaceAll(line[10:60], " ", ""))
+		}
+	}
+	data, err := hex.DecodeString(digits.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestGoldenCommands(t *testing.T) {
+	kinds := map[Kind]bool{}
+	for name, body := range goldenCommands {
+		kinds[body.kind()] = true
+		want := Command{goldenEnvelope(), body}
+		data, err := want.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := DecodeCommand(golden(t, name, data))
+		if err != nil || !reflect.DeepEqual(*got, want) {
+			t.Errorf("%s decodes to %+v, %v", name, got, err)
+		}
+		if prefix := fmt.Sprintf("%02d_", body.kind()); !strings.HasPrefix(name, prefix) {
+			t.Errorf("%s is of kind %d", name, body.kind())
+		}
+	}
+	for kind := Kind(0); kind < 255; kind++ {
+		if _, known := newBody(kind); known != kinds[kind] {
+			t.Errorf("kind %d: known %v, golden file %v", kind, known, kinds[kind])
+		}
+	}
+}
+
+// goldenState has something of everything that a snapshot keeps: it is in the
+// middle of a sweep, with dead numbers before and behind the place.
+func goldenState(t testing.TB) *State {
+	m := &machine{t: t, store: newStore(t), scope: goldenScope}
+	second := PutPermission{goldenScope, goldenID(2), "document.write", ""}
+	third := PutPermission{goldenScope, goldenID(3), "bill:pay", "Zahlt\n"}
+	for _, body := range []Body{
+		goldenCommands["01_init"], goldenCommands["02_put_permission"], &second, &third,
+		goldenCommands["05_put_role"],
+		&PutRole{goldenScope, goldenID(0x12), "Rolle für alle", "", nil},
+		&PutRole{goldenScope, goldenID(0x13), "accountant", "", []ID{goldenID(3), goldenID(2)}},
+		goldenCommands["08_grant"],
+		&Grant{goldenScope, "usr_123", "/", []ID{goldenID(1), goldenID(2), goldenID(3)}, nil},
+		&Grant{goldenScope, "usr_123", "/project/456", []ID{goldenID(3)}, []ID{goldenID(0x11), goldenID(0x13)}},
+		&Grant{goldenScope, "Zoë", "/büro", nil, []ID{goldenID(0x12)}},
+		goldenCommands["03_update_permission"],
+		&DeletePermission{goldenScope, goldenID(2)},
+		&Sweep{goldenScope, 6},
+		&Sweep{goldenScope, 2},
+		goldenCommands["07_delete_role"],
+	} {
+		m.must(body)
+	}
+	s := m.store.State()
+	o, _ := s.Organisation(goldenScope.Organisation)
+	if p, _ := o.Project("production"); !p.sweep.Active || !p.sweep.Again || !p.sweep.Roles || p.sweep.Role == 0 || p.sweep.Principal == "" {
+		t.Fatalf("the sweep is at %+v", p.sweep)
+	}
+	return s
+}
+
+func TestGoldenSnapshot(t *testing.T) {
+	want := goldenState(t)
+	var written bytes.Buffer
+	if err := want.WriteSnapshot(&written); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ReadSnapshot(bytes.NewReader(golden(t, "snapshot", written.Bytes())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Digest() != want.Digest() {
+		t.Error("the snapshot has another digest")
+	}
+	if got.Cluster != want.Cluster || got.Epoch != want.Epoch || got.Level != want.Level || got.Revision != want.Revision || got.Secret != want.Secret {
+		t.Errorf("the snapshot is of %+v", got)
+	}
+	var again bytes.Buffer
+	if err := got.WriteSnapshot(&again); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(again.Bytes(), written.Bytes()) {
+		t.Error("what was read writes another snapshot")
+	}
+}
+
+// TestGoldenDigest: the digest is compared across versions.
+func TestGoldenDigest(t *testing.T) {
+	digest := goldenState(t).Digest()
+	golden(t, "digest", digest[:])
+}
