@@ -50,7 +50,7 @@ func (s *Store) Wait(ctx context.Context, epoch Epoch, revision uint64) (*State,
 		if state.Revision >= revision {
 			return state, nil
 		}
-		w, err := s.enlist(revision)
+		w, err := s.enlist(state, revision)
 		if err != nil {
 			return nil, err
 		}
@@ -64,16 +64,21 @@ func (s *Store) Wait(ctx context.Context, epoch Epoch, revision uint64) (*State,
 	}
 }
 
-func (s *Store) enlist(revision uint64) (*waiter, *Error) {
+// enlist returns a waiter for the revision. It is woken at once where the state
+// is no longer the one that its caller has seen.
+func (s *Store) enlist(seen *State, revision uint64) (*waiter, *Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.waiters) >= maxWaiters {
 		return nil, errorf(CodeUnavailable, "%d reads wait for a newer state on this node already: retry, or ask another node", maxWaiters)
 	}
 	w := &waiter{revision: revision, reached: make(chan struct{})}
-	heap.Push(&s.waiters, w)
-	// The state may have been published since the caller looked.
-	s.wake(s.Revision())
+	if s.State() == seen {
+		heap.Push(&s.waiters, w)
+	} else {
+		w.place = -1
+		close(w.reached)
+	}
 	return w, nil
 }
 
