@@ -217,6 +217,12 @@ func (s *Server) Check(ctx context.Context, req *permissionsv1.CheckPermissionRe
 	if err != nil {
 		return nil, err
 	}
+	// The answer repeats the names for every resource.
+	for _, name := range req.Permissions {
+		if len(name) > fsm.MaxNameBytes {
+			return nil, invalid("the permission name %s has %d bytes, %d at most", quote(name), len(name), fsm.MaxNameBytes)
+		}
+	}
 	decision, err := v.Check(req.PrincipalId, req.ResourceUris, req.Permissions)
 	if err != nil {
 		return nil, err

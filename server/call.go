@@ -80,6 +80,19 @@ func (s *Server) StreamInterceptor(srv any, stream grpc.ServerStream, info *grpc
 	return handler(srv, stream)
 }
 
+// single returns metadata that a caller sends once at most, empty if it was not
+// sent: of two values, neither is meant more than the other.
+func single(ctx context.Context, name string) (string, error) {
+	values := metadata.ValueFromIncomingContext(ctx, name)
+	if len(values) == 0 {
+		return "", nil
+	}
+	if len(values) > 1 {
+		return "", invalid("%s is given %d times: send it once", name, len(values))
+	}
+	return values[0], nil
+}
+
 func authenticate(ctx context.Context, state *fsm.State) (*call, error) {
 	values := metadata.ValueFromIncomingContext(ctx, metadataAuthorization)
 	if len(values) == 0 {

@@ -7,7 +7,6 @@ import (
 
 	"github.com/remit-io/remit/fsm"
 	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
-	"google.golang.org/grpc/metadata"
 )
 
 // readTimeout bounds how long a read waits for a newer state where the caller
@@ -42,19 +41,22 @@ func (s *Server) read(ctx context.Context, r reader) (*fsm.State, error) {
 // consistencyOf reads the mode and token from the request's fields, or else
 // from metadata. A token alone asks for at_least_as_fresh.
 func consistencyOf(ctx context.Context, r reader) (mode permissionsv1.Consistency, text string, err error) {
-	mode, text = r.GetConsistency(), r.GetToken()
-	if mode == permissionsv1.Consistency_CONSISTENCY_UNSPECIFIED {
-		if v := metadata.ValueFromIncomingContext(ctx, metadataConsistency); len(v) > 0 && v[0] != "" {
-			n, ok := permissionsv1.Consistency_value[strings.ToUpper(v[0])]
+	if mode = r.GetConsistency(); mode == permissionsv1.Consistency_CONSISTENCY_UNSPECIFIED {
+		name, err := single(ctx, metadataConsistency)
+		if err != nil {
+			return 0, "", err
+		}
+		if name != "" {
+			n, ok := permissionsv1.Consistency_value[strings.ToUpper(name)]
 			if !ok {
-				return 0, "", invalid("unknown consistency %s: it is minimize_latency, at_least_as_fresh or fully_consistent", quote(v[0]))
+				return 0, "", invalid("unknown consistency %s: it is minimize_latency, at_least_as_fresh or fully_consistent", quote(name))
 			}
 			mode = permissionsv1.Consistency(n)
 		}
 	}
-	if text == "" {
-		if v := metadata.ValueFromIncomingContext(ctx, metadataToken); len(v) > 0 {
-			text = v[0]
+	if text = r.GetToken(); text == "" {
+		if text, err = single(ctx, metadataToken); err != nil {
+			return 0, "", err
 		}
 	}
 	if _, known := permissionsv1.Consistency_name[int32(mode)]; !known {

@@ -74,6 +74,11 @@ func (s *Server) DeletePermission(ctx context.Context, req *permissionsv1.Delete
 	}
 	permission, ok := v.Permission(req.Name)
 	if !ok {
+		if _, isID := fsm.ParseID(req.Name); !isID {
+			if err := fsm.ValidatePermissionName(req.Name); err != nil {
+				return nil, err
+			}
+		}
 		return &permissionsv1.DeletePermissionResponse{Token: s.tokenOf(state)}, nil
 	}
 	_, token, err := s.write(ctx, &fsm.DeletePermission{Scope: v.scope(), ID: permission.ID})

@@ -99,6 +99,11 @@ func (s *Server) DeleteRole(ctx context.Context, req *permissionsv1.DeleteRoleRe
 	}
 	role, ok := v.Role(req.Id)
 	if !ok {
+		if _, isID := fsm.ParseID(req.Id); !isID {
+			if err := fsm.ValidateRoleName(req.Id); err != nil {
+				return nil, err
+			}
+		}
 		return &permissionsv1.DeleteRoleResponse{Token: s.tokenOf(state)}, nil
 	}
 	_, token, err := s.write(ctx, &fsm.DeleteRole{Scope: v.scope(), ID: role.ID})

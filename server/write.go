@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/remit-io/remit/fsm"
-	"google.golang.org/grpc/metadata"
 )
 
 const (
@@ -82,18 +81,18 @@ func (s *Server) propose(ctx context.Context, command *fsm.Command) (fsm.Result,
 
 // requestID returns the id that the caller chose for the request, or draws one.
 func requestID(ctx context.Context) (fsm.ID, error) {
-	values := metadata.ValueFromIncomingContext(ctx, metadataRequestID)
-	if len(values) == 0 {
+	text, err := single(ctx, metadataRequestID)
+	if err != nil {
+		return fsm.ID{}, err
+	}
+	if text == "" {
 		return NewID(), nil
 	}
-	var id fsm.ID
-	if len(values) > 1 || len(values[0]) != hex.EncodedLen(len(id)) {
-		return id, invalid("invalid remit-request-id %s: send 16 random bytes as 32 hexadecimal digits", quote(values[0]))
+	b, err := hex.DecodeString(text)
+	if err != nil || len(b) != len(fsm.ID{}) {
+		return fsm.ID{}, invalid("invalid remit-request-id %s: send 16 random bytes as 32 hexadecimal digits", quote(text))
 	}
-	if _, err := hex.Decode(id[:], []byte(values[0])); err != nil {
-		return id, invalid("invalid remit-request-id %s: send 16 random bytes as 32 hexadecimal digits", quote(values[0]))
-	}
-	return id, nil
+	return fsm.ID(b), nil
 }
 
 const (
