@@ -1,7 +1,6 @@
 package server
 
 import (
-	"path"
 	"strings"
 
 	"github.com/remit-io/remit/fsm"
@@ -56,7 +55,11 @@ var (
 	organisation = target{"/organisation/{org}", func(*call, any) []string { return []string{""} }}
 
 	permissionInPath = target{"/organisation/{org}/permission/{name}", func(c *call, req any) []string {
-		return []string{"/permission/" + escapeSegment(req.(interface{ GetName() string }).GetName())}
+		r := req.(interface {
+			GetProjectName() string
+			GetName() string
+		})
+		return c.each(r.GetProjectName(), "/permission/", []string{r.GetName()}, permissionName)
 	}}
 
 	permissionsInBody = target{"/organisation/{org}/permission/{permission_name}", func(c *call, req any) []string {
@@ -64,17 +67,15 @@ var (
 			GetProjectName() string
 			GetPermissions() []string
 		})
-		return c.each(r.GetProjectName(), "/permission/", r.GetPermissions(), func(p *fsm.Project, s string) string {
-			if permission, ok := p.Permission(s); ok {
-				return permission.Name
-			}
-			return s
-		})
+		return c.each(r.GetProjectName(), "/permission/", r.GetPermissions(), permissionName)
 	}}
 
 	roleInPath = target{"/organisation/{org}/role/{id}", func(c *call, req any) []string {
-		r := req.(interface{ GetProjectName() string })
-		return c.each(r.GetProjectName(), "/role/", []string{req.(interface{ GetId() string }).GetId()}, roleID)
+		r := req.(interface {
+			GetProjectName() string
+			GetId() string
+		})
+		return c.each(r.GetProjectName(), "/role/", []string{r.GetId()}, roleID)
 	}}
 
 	rolesInBody = target{"/organisation/{org}/role/{role_id}", func(c *call, req any) []string {
@@ -115,6 +116,15 @@ func (c *call) each(project, prefix string, names []string, resolve func(*fsm.Pr
 	return paths
 }
 
+// permissionName and roleID return how a management URI names what a request
+// names in either way.
+func permissionName(p *fsm.Project, s string) string {
+	if permission, ok := p.Permission(s); ok {
+		return permission.Name
+	}
+	return s
+}
+
 func roleID(p *fsm.Project, s string) string {
 	if role, ok := p.Role(s); ok {
 		return role.ID.String()
@@ -135,8 +145,8 @@ var segmentEscapes = strings.NewReplacer("%", "%25", "/", "%2F", "*", "%2A")
 // methodOf returns "Service/Method": a service may be registered under more than
 // one package.
 func methodOf(fullMethod string) string {
-	service, method := path.Split(fullMethod)
-	return path.Base(service[strings.LastIndexByte(service, '.')+1:]) + "/" + method
+	service := fullMethod[:max(strings.LastIndexByte(fullMethod, '/'), 0)]
+	return strings.TrimPrefix(fullMethod[strings.LastIndexByte(service, '.')+1:], "/")
 }
 
 // authorize is the one point where a call is allowed or denied. It returns the
