@@ -39,6 +39,9 @@ func (n *Node) bootstrap(ctx context.Context) error {
 		}
 	}
 	if n.store.State().Cluster == (fsm.ID{}) {
+		// From here on the node opens whole, even if it is told to end: a root key
+		// that may be in the log must be shown.
+		ctx = context.WithoutCancel(ctx)
 		if err := n.initialise(ctx); err != nil {
 			return fmt.Errorf("bootstrap the cluster: %w", err)
 		}

@@ -23,6 +23,7 @@ const killSeed = 1
 // change that was not acknowledged all or nothing. REMIT_NIGHTLY kills it 200
 // times.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	kills := 20
 	if os.Getenv("REMIT_NIGHTLY") != "" {
 		kills = 200
@@ -70,6 +71,33 @@ func TestKill(t *testing.T) {
 	}
 	if l.applied+l.lost < kills {
 		t.Errorf("the kills met only %d changes under way", l.applied+l.lost)
+	}
+}
+
+// TestKillWhileBootstrapping kills a node while it starts a cluster. The next one
+// starts it, or goes on with what there is.
+func TestKillWhileBootstrapping(t *testing.T) {
+	t.Parallel()
+	folders := 5
+	if os.Getenv("REMIT_NIGHTLY") != "" {
+		folders = 50
+	}
+	rng := rand.New(rand.NewPCG(killSeed, 1))
+	took := 50 * time.Millisecond // by a whole start
+	for range folders {
+		node := serve(filepath.Join(t.TempDir(), "data"))
+		for range 2 {
+			p := node.start(t)
+			<-time.After(time.Duration(rng.Int64N(int64(took))))
+			p.kill()
+		}
+		began := time.Now()
+		p := node.start(t).ready()
+		took = time.Since(began)
+		if err := create(t.Context(), p, rootKey, "document.read"); err != nil {
+			t.Error(err)
+		}
+		p.kill()
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
 
 	"github.com/remit-io/remit/cluster"
 	"github.com/remit-io/remit/fsm"
@@ -73,13 +74,8 @@ func OpenNode(ctx context.Context, cfg NodeConfig) (_ *Node, err error) {
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	// The ports first: an address in use should say so before anything else.
-	if n.httpListener, err = net.Listen("tcp", cfg.HTTPAddr); err != nil {
-		return nil, fmt.Errorf("listen for HTTP: %w", err)
-	}
-	if n.grpcListener, err = net.Listen("tcp", cfg.GRPCAddr); err != nil {
-		return nil, fmt.Errorf("listen for gRPC: %w", err)
-	}
+	// The data folder first: where a node is started twice, who has the folder
+	// says more than which port is in use.
 	n.store = fsm.NewStore(cfg.Halt)
 	n.cluster, err = cluster.Open(cluster.Config{
 		DataDir: cfg.DataDir, NodeName: cfg.NodeName, RaftAddr: cfg.RaftAddr, FSM: n.store, Logger: cfg.Logger,
@@ -87,6 +83,12 @@ func OpenNode(ctx context.Context, cfg NodeConfig) (_ *Node, err error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if n.httpListener, err = net.Listen("tcp", cfg.HTTPAddr); err != nil {
+		return nil, fmt.Errorf("listen for HTTP: %w", err)
+	}
+	if n.grpcListener, err = net.Listen("tcp", cfg.GRPCAddr); err != nil {
+		return nil, fmt.Errorf("listen for gRPC: %w", err)
 	}
 	n.server = server.New(replicatedLog{n.cluster}, n.store, cfg.Logger)
 
@@ -102,7 +104,9 @@ func OpenNode(ctx context.Context, cfg NodeConfig) (_ *Node, err error) {
 	})
 	n.serve()
 	if cfg.Bootstrap || n.cluster.HasState() {
-		return n, n.bootstrap(ctx)
+		if err := n.bootstrap(ctx); err != nil {
+			return nil, err
+		}
 	}
 	return n, nil
 }
@@ -146,8 +150,8 @@ func (n *Node) handler(api http.Handler) http.Handler {
 		case "/livez":
 			fmt.Fprintln(w, "ok")
 		case "/readyz":
-			if err := n.server.Ready(); err != nil {
-				http.Error(w, reason(err).Error(), http.StatusServiceUnavailable)
+			if err := n.ready(); err != nil {
+				http.Error(w, status.Convert(err).Message(), http.StatusServiceUnavailable)
 				return
 			}
 			fmt.Fprintln(w, "ok")
@@ -155,6 +159,15 @@ func (n *Node) handler(api http.Handler) http.Handler {
 			api.ServeHTTP(w, r)
 		}
 	})
+}
+
+// ready says why the node does not answer yet, nil if it does.
+func (n *Node) ready() error {
+	err := n.server.Ready()
+	if err != nil && !n.cluster.HasState() {
+		return errors.New("this node belongs to no cluster yet: to start one with it, run it with --bootstrap-expect 1")
+	}
+	return err
 }
 
 // HTTPAddr and GRPCAddr are where the node listens.

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -77,20 +79,25 @@ func (o *serveOptions) validate() error {
 			return err
 		}
 	}
-	if o.node.SnapshotThreshold == 0 || o.node.TrailingLogs == 0 {
-		return usagef("--snapshot-threshold %d, --trailing-logs %d: both must be at least 1", o.node.SnapshotThreshold, o.node.TrailingLogs)
+	for _, count := range []struct {
+		flag  string
+		value uint64
+	}{{"snapshot-threshold", o.node.SnapshotThreshold}, {"trailing-logs", o.node.TrailingLogs}} {
+		if count.value == 0 {
+			return usagef("--%s 0: must be at least 1", count.flag)
+		}
 	}
 	if o.node.SnapshotInterval < minSnapshotInterval {
 		return usagef("--snapshot-interval %s: must be at least %s", o.node.SnapshotInterval, minSnapshotInterval)
 	}
-	for flag, addr := range map[string]string{
-		"http-addr": o.node.HTTPAddr, "grpc-addr": o.node.GRPCAddr, "raft-addr": o.node.RaftAddr, "gossip-addr": o.gossipAddr,
+	for _, listen := range []struct{ flag, addr string }{
+		{"http-addr", o.node.HTTPAddr}, {"grpc-addr", o.node.GRPCAddr}, {"raft-addr", o.node.RaftAddr}, {"gossip-addr", o.gossipAddr},
 	} {
-		if _, _, err := net.SplitHostPort(addr); err != nil {
-			return usagef("--%s %q is not HOST:PORT", flag, addr)
+		if _, _, err := net.SplitHostPort(listen.addr); err != nil {
+			return usagef("--%s %q is not HOST:PORT", listen.flag, listen.addr)
 		}
-		if !o.insecure && !isLoopback(addr) {
-			return usagef("--%s %q can be reached from other machines, and nothing is encrypted: listen on 127.0.0.1, or accept that with --insecure", flag, addr)
+		if !o.insecure && !isLoopback(listen.addr) {
+			return usagef("--%s %q can be reached from other machines, and nothing is encrypted: listen on 127.0.0.1, or accept that with --insecure", listen.flag, listen.addr)
 		}
 	}
 	return nil
@@ -123,6 +130,13 @@ func (o *serveOptions) run(cmd *cobra.Command) (err error) {
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil // told to end while it opened
+		}
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return &failure{
+				message: err.Error(),
+				hint:    "another process has this port: end it, or give another one with --http-addr, --grpc-addr or --raft-addr",
+				cause:   err,
+			}
 		}
 		return err
 	}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestServeRefuses(t *testing.T) {
+	clearEnv(t)
+	const hint = "\nhint: remit serve --help shows how\n"
+	dataDir := t.TempDir()
+	for _, test := range []struct{ args, want string }{
+		{"", "remit: --data-dir is missing: give a folder that lasts, or --dev to try remit in a temporary one" + hint},
+		{"--data-dir D --bootstrap-expect 3", "remit: --bootstrap-expect 3: this version runs clusters of one node" + hint},
+		{"--data-dir D --bootstrap-expect -1", "remit: --bootstrap-expect -1: this version runs clusters of one node" + hint},
+		{"--data-dir D --bootstrap-expect one", "remit: --bootstrap-expect \"one\": invalid syntax" + hint},
+		{"--dev --root-key short", "remit: the root key (REMIT_ROOT_KEY) has 5 characters: it needs 32 at least, drawn at random" + hint},
+		{"--dev --root-key 0123456789012345678901234567890ü", "remit: the root key (REMIT_ROOT_KEY) may have only printable ASCII characters without spaces, since it travels in a header" + hint},
+		{"--dev --http-addr 0.0.0.0:0", "remit: --http-addr \"0.0.0.0:0\" can be reached from other machines, and nothing is encrypted: listen on 127.0.0.1, or accept that with --insecure" + hint},
+		{"--dev --grpc-addr :7601", "remit: --grpc-addr \":7601\" can be reached from other machines, and nothing is encrypted: listen on 127.0.0.1, or accept that with --insecure" + hint},
+		{"--dev --raft-addr 192.0.2.1:0", "remit: --raft-addr \"192.0.2.1:0\" can be reached from other machines, and nothing is encrypted: listen on 127.0.0.1, or accept that with --insecure" + hint},
+		{"--dev --gossip-addr node.example.com:0", "remit: --gossip-addr \"node.example.com:0\" can be reached from other machines, and nothing is encrypted: listen on 127.0.0.1, or accept that with --insecure" + hint},
+		{"--dev --http-addr nowhere --grpc-addr nowhere", "remit: --http-addr \"nowhere\" is not HOST:PORT" + hint},
+		{"--dev --log-level loud", "remit: --log-level \"loud\" is not debug, info, warn or error" + hint},
+		{"--dev --snapshot-threshold 0", "remit: --snapshot-threshold 0: must be at least 1" + hint},
+		{"--dev --trailing-logs 0", "remit: --trailing-logs 0: must be at least 1" + hint},
+		{"--dev --snapshot-interval 1ms", "remit: --snapshot-interval 1ms: must be at least 5ms" + hint},
+		{"--dev more", "remit: unexpected argument \"more\"" + hint},
+	} {
+		fails(t, test.want, append([]string{"serve"}, strings.Fields(strings.ReplaceAll(test.args, "D", dataDir))...)...)
+	}
+	if made, err := os.ReadDir(dataDir); err != nil || len(made) > 0 {
+		t.Errorf("the data folder holds %v, %v", made, err)
+	}
+}
+
+// The root key comes by the environment, as every flag can.
+func TestServeRefusesShortRootKeyFromEnvironment(t *testing.T) {
+	clearEnv(t)
+	t.Setenv("REMIT_ROOT_KEY", "0123456789012345678901234567890")
+	fails(t, "remit: the root key (REMIT_ROOT_KEY) has 31 characters: it needs 32 at least, drawn at random\nhint: remit serve --help shows how\n", "serve", "--dev")
+}
+
+func TestServePortInUse(t *testing.T) {
+	clearEnv(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	addr := taken.Addr().String()
+	for _, flag := range []string{"http-addr", "grpc-addr", "raft-addr"} {
+		addrs := map[string]string{"http-addr": "127.0.0.1:0", "grpc-addr": "127.0.0.1:0", "raft-addr": "127.0.0.1:0", flag: addr}
+		temp := t.TempDir()
+		t.Setenv("TMPDIR", temp)
+		got := remit(t, "serve", "--dev", "--log-level", "error", "--http-addr", addrs["http-addr"], "--grpc-addr", addrs["grpc-addr"], "--raft-addr", addrs["raft-addr"])
+		if got.code != exitError || got.stdout != "" || strings.Count(got.stderr, "\n") != 2 ||
+			!strings.Contains(got.stderr, addr+": bind: address already in use\n") ||
+			!strings.Contains(got.stderr, "\nhint: another process has this port: end it, or give another one with --http-addr, --grpc-addr or --raft-addr\n") {
+			t.Errorf("--%s: %+v", flag, got)
+		}
+		if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
+			t.Errorf("--%s: the temporary folder still holds %v, %v", flag, left, err)
+		}
+	}
+}
+
+func TestServeUnusableDataFolder(t *testing.T) {
+	clearEnv(t)
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	readOnly := filepath.Join(t.TempDir(), "read-only")
+	if err := os.Mkdir(readOnly, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	for dataDir, want := range map[string]string{
+		file:                             "remit: make data folder: " + file + " is not a folder\n",
+		filepath.Join(file, "below"):     "not a directory\n",
+		readOnly:                         "permission denied\n",
+		"/proc/remit":                    "remit: make data folder: mkdir /proc/remit: no such file or directory\n",
+		filepath.Join(readOnly, "below"): "permission denied\n",
+	} {
+		if strings.HasPrefix(dataDir, readOnly) && os.Geteuid() == 0 {
+			continue // root may write there
+		}
+		got := remit(t, "serve", "--data-dir", dataDir, "--bootstrap-expect", "1", "--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--raft-addr", "127.0.0.1:0")
+		if got.code != exitError || got.stdout != "" || !strings.Contains(got.stderr, want) {
+			t.Errorf("%s: %+v", dataDir, got)
+		}
+	}
+}
