@@ -49,7 +49,7 @@ func (s *Server) assignment(ctx context.Context, req interface {
 	GetPermissions() []string
 	GetRoles() []string
 }) (v view, permissions, roles []fsm.ID, err error) {
-	if v, err = callOf(ctx).project(s.store.State(), req.GetProjectName()); err != nil {
+	if v, err = callOf(ctx).authorized(req.GetProjectName()); err != nil {
 		return v, nil, nil, err
 	}
 	if permissions, err = v.permissionIDs(req.GetPermissions()); err != nil {

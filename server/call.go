@@ -25,8 +25,9 @@ const (
 const KeyPrefix = "remit_"
 
 // A call is what is known of a request before its handler runs: who asks, and
-// which management rights that took.
+// which management rights that took, at which state.
 type call struct {
+	state        *fsm.State
 	key          *fsm.Key
 	organisation *fsm.Organisation
 	requires     []fsm.Requirement
@@ -42,8 +43,8 @@ func (s *Server) Interceptor(ctx context.Context, req any, info *grpc.UnaryServe
 	if public[methodOf(info.FullMethod)] {
 		return handler(ctx, req)
 	}
-	if s.fresh.newest.Load() == 0 {
-		return nil, s.fresh.check()
+	if err := s.fresh.started(); err != nil {
+		return nil, err
 	}
 	state := s.store.State()
 	c, err := authenticate(ctx, state)
@@ -112,7 +113,7 @@ func authenticate(ctx context.Context, state *fsm.State) (*call, error) {
 	if !ok {
 		return nil, unauthenticated("the API key's organisation does not exist any more")
 	}
-	return &call{key: key, organisation: organisation}, nil
+	return &call{state: state, key: key, organisation: organisation}, nil
 }
 
 // actor is the principal that a key acts as.

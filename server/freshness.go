@@ -31,7 +31,7 @@ func newFreshness(bound time.Duration) *freshness {
 func (f *freshness) run(ctx context.Context, log Log, store Store, report func(ready bool)) {
 	for {
 		interval := freshnessInterval
-		if err := f.round(ctx, log, store); err != nil && f.newest.Load() == 0 {
+		if err := f.round(ctx, log, store); err != nil && f.started() != nil {
 			interval = startupInterval
 		}
 		report(f.check() == nil && !f.draining.Load())
@@ -62,13 +62,20 @@ func (f *freshness) round(ctx context.Context, log Log, store Store) error {
 	return nil
 }
 
-// check fails if the node is not ready for default reads.
-func (f *freshness) check() error {
-	newest := time.Duration(f.newest.Load())
-	if newest == 0 {
+// started fails before the first round.
+func (f *freshness) started() error {
+	if f.newest.Load() == 0 {
 		return unavailable("this node is not ready: it has not heard from the leader since it started; retry, or ask another node")
 	}
-	if age := time.Since(f.start) - newest; age > f.bound {
+	return nil
+}
+
+// check fails if the node is not ready for default reads.
+func (f *freshness) check() error {
+	if err := f.started(); err != nil {
+		return err
+	}
+	if age := time.Since(f.start) - time.Duration(f.newest.Load()); age > f.bound {
 		return unavailable("this node's state may be %s old, %s at most are allowed: retry, or ask another node",
 			age.Round(time.Millisecond), f.bound)
 	}

@@ -10,7 +10,7 @@ import (
 
 // CreatePermission creates a permission, or describes an existing one anew.
 func (s *Server) CreatePermission(ctx context.Context, req *permissionsv1.CreatePermissionRequest) (*permissionsv1.CreatePermissionResponse, error) {
-	v, err := callOf(ctx).project(s.store.State(), req.ProjectName)
+	v, err := callOf(ctx).authorized(req.ProjectName)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (s *Server) GetPermission(ctx context.Context, req *permissionsv1.GetPermis
 
 // UpdatePermission replaces the description, and renames if a new name is given.
 func (s *Server) UpdatePermission(ctx context.Context, req *permissionsv1.UpdatePermissionRequest) (*permissionsv1.UpdatePermissionResponse, error) {
-	v, err := callOf(ctx).project(s.store.State(), req.ProjectName)
+	v, err := callOf(ctx).authorized(req.ProjectName)
 	if err != nil {
 		return nil, err
 	}
@@ -67,8 +67,7 @@ func (s *Server) UpdatePermission(ctx context.Context, req *permissionsv1.Update
 // DeletePermission ends a permission wherever it was granted. One that does not
 // exist is no error.
 func (s *Server) DeletePermission(ctx context.Context, req *permissionsv1.DeletePermissionRequest) (*permissionsv1.DeletePermissionResponse, error) {
-	state := s.store.State()
-	v, err := callOf(ctx).project(state, req.ProjectName)
+	v, err := callOf(ctx).authorized(req.ProjectName)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +78,7 @@ func (s *Server) DeletePermission(ctx context.Context, req *permissionsv1.Delete
 				return nil, err
 			}
 		}
-		return &permissionsv1.DeletePermissionResponse{Token: s.tokenOf(state)}, nil
+		return &permissionsv1.DeletePermissionResponse{Token: s.tokenOf(v.state)}, nil
 	}
 	_, token, err := s.write(ctx, &fsm.DeletePermission{Scope: v.scope(), ID: permission.ID})
 	if err != nil {

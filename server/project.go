@@ -37,6 +37,10 @@ func (c *call) project(state *fsm.State, name string) (view, error) {
 	return view{state, o.ID, p}, nil
 }
 
+// authorized finds the project at the state that the call was authorized at, so
+// that names mean to a write what they meant there.
+func (c *call) authorized(project string) (view, error) { return c.project(c.state, project) }
+
 // permission finds a permission by name.
 func (v view) permission(name string) (*fsm.Permission, error) {
 	p, ok := v.Permission(name)

@@ -10,7 +10,7 @@ import (
 
 // CreateRole creates a role, or replaces what an existing one holds.
 func (s *Server) CreateRole(ctx context.Context, req *permissionsv1.CreateRoleRequest) (*permissionsv1.CreateRoleResponse, error) {
-	v, err := callOf(ctx).project(s.store.State(), req.ProjectName)
+	v, err := callOf(ctx).authorized(req.ProjectName)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func (s *Server) GetRole(ctx context.Context, req *permissionsv1.GetRoleRequest)
 // UpdateRole replaces description and permissions, and renames if a name is
 // given.
 func (s *Server) UpdateRole(ctx context.Context, req *permissionsv1.UpdateRoleRequest) (*permissionsv1.UpdateRoleResponse, error) {
-	v, err := callOf(ctx).project(s.store.State(), req.ProjectName)
+	v, err := callOf(ctx).authorized(req.ProjectName)
 	if err != nil {
 		return nil, err
 	}
@@ -92,8 +92,7 @@ func (s *Server) writeRole(ctx context.Context, v view, body fsm.Body) (*permiss
 // DeleteRole ends a role wherever it was granted. One that does not exist is no
 // error.
 func (s *Server) DeleteRole(ctx context.Context, req *permissionsv1.DeleteRoleRequest) (*permissionsv1.DeleteRoleResponse, error) {
-	state := s.store.State()
-	v, err := callOf(ctx).project(state, req.ProjectName)
+	v, err := callOf(ctx).authorized(req.ProjectName)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +103,7 @@ func (s *Server) DeleteRole(ctx context.Context, req *permissionsv1.DeleteRoleRe
 				return nil, err
 			}
 		}
-		return &permissionsv1.DeleteRoleResponse{Token: s.tokenOf(state)}, nil
+		return &permissionsv1.DeleteRoleResponse{Token: s.tokenOf(v.state)}, nil
 	}
 	_, token, err := s.write(ctx, &fsm.DeleteRole{Scope: v.scope(), ID: role.ID})
 	if err != nil {

@@ -1,0 +1,276 @@
+package server
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/remit-io/remit/fsm"
+	"github.com/remit-io/remit/index"
+	permiov1 "github.com/remit-io/remit/proto/permio/permissions/v1"
+	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
+)
+
+// lines are the rights of a call, a line each, without the organisation's id.
+func (n *node) lines(requires []fsm.Requirement) (all []string) {
+	for _, r := range requires {
+		for _, suffix := range r.Suffixes {
+			all = append(all, r.Permission+" "+strings.Replace(r.Prefix+suffix, n.init.Organisation.String(), "{org}", 1))
+		}
+	}
+	return all
+}
+
+// Every method of the service has a row, under both names, and every row is a
+// method's; no row asks its request for what it does not have.
+func TestRightsTable(t *testing.T) {
+	n := newNode(t)
+	key, _ := n.store.State().Key(n.init.RootKeyHash)
+	o, _ := n.store.State().Organisation(n.init.Organisation)
+	c := &call{key: key, organisation: o}
+	rows := 0
+	for _, desc := range []grpc.ServiceDesc{permissionsv1.PermissionsService_ServiceDesc, permiov1.PermissionsService_ServiceDesc} {
+		if len(desc.Streams) > 0 {
+			t.Errorf("%s has streams, which are not authorized", desc.ServiceName)
+		}
+		for _, m := range desc.Methods {
+			full := "/" + desc.ServiceName + "/" + m.MethodName
+			if _, ok := rights[methodOf(full)]; !ok {
+				t.Errorf("%s has no row", full)
+			}
+			rows++
+		}
+	}
+	if rows != 2*len(rights) || rows != 2*len(everyRequest()) {
+		t.Errorf("%d methods, %d rows, %d requests", rows, len(rights), len(everyRequest()))
+	}
+	for _, req := range everyRequest() {
+		full := "/" + serviceName + "/" + string(methodFor(req).Name())
+		empty := req.ProtoReflect().New().Interface()
+		none := req.ProtoReflect().Type().Zero().Interface() // a nil pointer
+		for _, req := range []proto.Message{req, empty, none} {
+			if _, err := authorize(c, full, req); err != nil {
+				t.Errorf("%s: %v", full, err)
+			}
+		}
+		// Whoever holds nothing is denied whatever the table asks for.
+		nobody := &call{key: &fsm.Key{ID: NewID(), Organisation: o.ID}, organisation: o}
+		if _, err := authorize(nobody, full, req); len(rights[methodOf(full)]) > 0 {
+			right := rights[methodOf(full)][0].permission
+			wantCode(t, err, codes.PermissionDenied, "Permission denied: missing required permission '"+right+"' on resource '/organisation/"+o.ID.String())
+		}
+	}
+}
+
+// TestRequires compares what the calls need with the API's table.
+func TestRequires(t *testing.T) {
+	everyDoor(t, func(t *testing.T, d *door) {
+		read := d.permission("read")
+		write := d.permission("write")
+		viewer := d.role("viewer", "read")
+		odd := d.role("a/b*", "read")
+		list := func(s ...string) []string { return s }
+		assign := func(user, uri string, permissions, roles []string) proto.Message {
+			return &permissionsv1.GrantUserPermissionsAndRolesOnResourceRequest{
+				ProjectName: project, UserId: user, ResourceUri: uri, Permissions: permissions, Roles: roles,
+			}
+		}
+		revoke := func(uri string) proto.Message {
+			return &permissionsv1.RevokeUserPermissionsAndRolesOnResourceRequest{
+				ProjectName: project, UserId: "anna", ResourceUri: uri, Permissions: list(read), Roles: list("viewer"),
+			}
+		}
+		get := func(uri string) proto.Message {
+			return &permissionsv1.GetUserPermissionsAndRolesOnResourceRequest{ProjectName: project, UserId: "anna", ResourceUri: uri}
+		}
+		const org = "/organisation/{org}"
+		for _, test := range []struct {
+			req  proto.Message
+			want []string
+		}{
+			{&permissionsv1.CreatePermissionRequest{ProjectName: project, Name: "read"}, list("permission.create " + org)},
+			{&permissionsv1.GetPermissionRequest{ProjectName: project, Name: "read"}, list("permission.get " + org + "/permission/read")},
+			{&permissionsv1.GetPermissionRequest{ProjectName: project, Name: read}, list("permission.get " + org + "/permission/read")},
+			{&permissionsv1.UpdatePermissionRequest{ProjectName: project, Name: "read"}, list("permission.update " + org + "/permission/read")},
+			{&permissionsv1.UpdatePermissionRequest{ProjectName: project, Name: read}, list("permission.update " + org + "/permission/read")},
+			{&permissionsv1.ListPermissionsRequest{ProjectName: project}, list("permission.list " + org)},
+			{&permissionsv1.CreateRoleRequest{ProjectName: project, Name: "new"}, list("role.create " + org)},
+			{&permissionsv1.CreateRoleRequest{ProjectName: project, Name: "new", Permissions: list(write, "read")},
+				list("role.create "+org, "permission.get "+org+"/permission/write", "permission.get "+org+"/permission/read")},
+			{&permissionsv1.GetRoleRequest{ProjectName: project, Id: viewer}, list("role.get " + org + "/role/" + viewer)},
+			{&permissionsv1.GetRoleRequest{ProjectName: project, Id: "viewer"}, list("role.get " + org + "/role/" + viewer)},
+			{&permissionsv1.GetRoleRequest{ProjectName: project, Id: "a/b*"}, list("role.get " + org + "/role/" + odd)},
+			{&permissionsv1.UpdateRoleRequest{ProjectName: project, Id: "viewer", Permissions: list("read")}, list("role.update " + org + "/role/" + viewer)},
+			{&permissionsv1.ListRolesRequest{ProjectName: project}, list("role.list " + org)},
+			{assign("anna", "/a", list(read, "write"), list("viewer", odd)), list(
+				"permission.get "+org+"/permission/read", "permission.get "+org+"/permission/write",
+				"role.get "+org+"/role/"+viewer, "role.get "+org+"/role/"+odd,
+				"principal.assignment.create "+org+"/principal/anna")},
+			{assign("user:default/guest", "/a", nil, list("a/b*")), list(
+				"role.get "+org+"/role/"+odd, "principal.assignment.create "+org+"/principal/user:default%2Fguest")},
+			{revoke("/a/b"), list("principal.assignment.delete " + org + "/project/production/resource/a/b")},
+			{revoke("/a/b/"), list("principal.assignment.delete " + org + "/project/production/resource/a/b")},
+			{revoke("/a/*"), list("principal.assignment.delete " + org + "/project/production/resource/a/*")},
+			{revoke("/"), list("principal.assignment.delete " + org + "/project/production/resource")},
+			{get("/a/b%2Fc"), list("principal.assignment.get " + org + "/project/production/resource/a/b%2Fc")},
+			{get("/"), list("principal.assignment.get " + org + "/project/production/resource")},
+			{&permissionsv1.ListPrincipalsRequest{ProjectName: project}, list("principal.list " + org)},
+			{&permissionsv1.GetAllAssignmentsForPrincipalRequest{PrincipalId: "user:default/guest"},
+				list("principal.assignment.list " + org + "/principal/user:default%2Fguest")},
+			{reads()[7], nil},
+			{&permissionsv1.DeletePermissionRequest{ProjectName: project, Name: write}, list("permission.delete " + org + "/permission/write")},
+			{&permissionsv1.DeletePermissionRequest{ProjectName: project, Name: "read"}, list("permission.delete " + org + "/permission/read")},
+			{&permissionsv1.DeleteRoleRequest{ProjectName: project, Id: "viewer"}, list("role.delete " + org + "/role/" + viewer)},
+			{&permissionsv1.DeleteRoleRequest{ProjectName: project, Id: odd}, list("role.delete " + org + "/role/" + odd)},
+		} {
+			key, _ := d.store.State().Key(d.init.RootKeyHash)
+			o, _ := d.store.State().Organisation(d.init.Organisation)
+			requires, err := authorize(&call{key: key, organisation: o}, "/"+d.service+"/"+string(methodFor(test.req).Name()), test.req)
+			if err != nil {
+				t.Errorf("%T: %v", test.req, err)
+			}
+			wantStrings(t, string(methodFor(test.req).Name()), d.lines(requires), test.want...)
+
+			commands := len(d.log.commands(t))
+			if _, err := d.call(d.ctx, test.req); err != nil {
+				t.Errorf("%T: %v", test.req, err)
+			}
+			if len(d.log.commands(t)) > commands {
+				wantStrings(t, "the command of "+string(methodFor(test.req).Name()), d.lines(d.log.last(t).Envelope.Requires), test.want...)
+			}
+		}
+	})
+}
+
+// A variable is one segment of a management URI, whatever is in it.
+func TestRequiresEscape(t *testing.T) {
+	n := newNode(t)
+	o, _ := n.store.State().Organisation(n.init.Organisation)
+	c := &call{key: &fsm.Key{Operator: true}, organisation: o}
+	for value, want := range map[string]string{
+		"a": "a", "a/b": "a%2Fb", "/": "%2F", "%": "%25", "%2F": "%252F", "*": "%2A", "a*": "a%2A", ".": "%2E", "..": "%2E%2E", "...": "...", "a.b": "a.b",
+		"é ?#": "é ?#", "../..": "..%2F..", "%2E": "%252E",
+	} {
+		for path, req := range map[string]proto.Message{
+			"/permission/": &permissionsv1.GetPermissionRequest{ProjectName: project, Name: value},
+			"/role/":       &permissionsv1.GetRoleRequest{ProjectName: project, Id: value},
+			"/principal/":  &permissionsv1.GetAllAssignmentsForPrincipalRequest{ProjectName: project, PrincipalId: value},
+			"/project/":    &permissionsv1.GetUserPermissionsAndRolesOnResourceRequest{ProjectName: value, UserId: "anna", ResourceUri: "/"},
+		} {
+			requires, err := authorize(c, "/"+serviceName+"/"+string(methodFor(req).Name()), req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			uri := path + want
+			if path == "/project/" {
+				uri += "/resource"
+			}
+			wantStrings(t, path, requires[0].Suffixes, uri)
+			full := requires[0].Prefix + requires[0].Suffixes[0]
+			if canonical, err := index.ParseURI(full); err != nil || canonical != full {
+				t.Errorf("%q makes %q, which is %q, %v", value, full, canonical, err)
+			}
+		}
+	}
+}
+
+// An envelope says who asked, from where, when and under which id.
+func TestEnvelope(t *testing.T) {
+	everyDoor(t, func(t *testing.T, d *door) {
+		before := time.Now().UnixMilli()
+		d.sample()
+		peer := "bufconn"
+		if d.isREST {
+			peer = "192.0.2.1:1234" // of httptest
+		}
+		seen := map[fsm.ID]bool{}
+		for _, c := range d.log.commands(t) {
+			e := c.Envelope
+			if e.Key != d.init.RootKey || e.Actor != "key:"+d.init.RootKey.String() || e.Peer != peer {
+				t.Errorf("envelope %+v", e)
+			}
+			if e.Time < before || e.Time > time.Now().UnixMilli() {
+				t.Errorf("time %d", e.Time)
+			}
+			if seen[e.Request] {
+				t.Errorf("request id %v came twice", e.Request)
+			}
+			seen[e.Request] = true
+		}
+		const id = "00112233445566778899aabbccddeeFF"
+		for _, req := range writes() {
+			if _, err := d.call(withKey(t.Context(), metadataRequestID, id), req); err != nil {
+				t.Errorf("%T: %v", req, err)
+			}
+			if got := d.log.last(t).Envelope.Request; got.String() != "00112233-4455-6677-8899-aabbccddeeff" {
+				t.Errorf("%T: request id %v", req, got)
+			}
+		}
+	})
+}
+
+// A hookedStore lets something happen after the state was looked at once.
+type hookedStore struct {
+	Store
+	then func()
+}
+
+func (s *hookedStore) State() *fsm.State {
+	state := s.Store.State()
+	if then := s.then; then != nil {
+		s.then = nil
+		then()
+	}
+	return state
+}
+
+// What a call was authorized for is what its command does, even if a name comes
+// to mean something else while it runs.
+func TestNamesAreResolvedOnce(t *testing.T) {
+	requests := writes()[1:] // the first creates
+	requests = append(requests, with(with(requests[5], "permissions", []string{}), "roles", []string{"viewer"}))
+	for _, req := range requests {
+		n := newNode(t).ready()
+		d := n.localDoor()
+		d.sample()
+		if has(req, "new_name") || methodFor(req).Name() == "DeletePermission" {
+			req = with(req, "name", "read")
+		}
+		read, _ := n.view().Permission("read")
+		viewer, _ := n.view().Role("viewer")
+		n.server.store = &hookedStore{n.store, func() {
+			n.log.put(t, &fsm.UpdatePermission{Scope: n.scope(), ID: read.ID, Name: "old.read"})
+			n.log.put(t, &fsm.PutPermission{Scope: n.scope(), ID: NewID(), Name: "read"})
+			n.log.put(t, &fsm.UpdateRole{Scope: n.scope(), ID: viewer.ID, Name: "old viewer"})
+			n.log.put(t, &fsm.PutRole{Scope: n.scope(), ID: NewID(), Name: "viewer"})
+		}}
+		if _, err := d.call(d.ctx, req); err != nil {
+			t.Fatalf("%T: %v", req, err)
+		}
+		var ids []fsm.ID
+		switch b := n.log.last(t).Body.(type) {
+		case *fsm.UpdatePermission:
+			ids = []fsm.ID{b.ID}
+		case *fsm.DeletePermission:
+			ids = []fsm.ID{b.ID}
+		case *fsm.PutRole:
+			ids = b.Permissions
+		case *fsm.UpdateRole:
+			ids = append(b.Permissions, b.ID)
+		case *fsm.DeleteRole:
+			ids = []fsm.ID{b.ID}
+		case *fsm.Grant:
+			ids = append(b.Permissions, b.Roles...)
+		case *fsm.Revoke:
+			ids = b.Permissions
+		}
+		if len(ids) == 0 || slices.ContainsFunc(ids, func(id fsm.ID) bool { return id != read.ID && id != viewer.ID }) {
+			t.Errorf("%T: the command is about %v, the call was authorized for %v or %v", req, ids, read.ID, viewer.ID)
+		}
+	}
+}
