@@ -1,0 +1,174 @@
+package fsm
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+
+	"github.com/hashicorp/raft"
+)
+
+// goldenFiles returns the bytes of the golden files whose names match.
+func goldenFiles(f *testing.F, pattern string) (all [][]byte) {
+	f.Helper()
+	paths, err := filepath.Glob(filepath.Join("testdata", "golden", pattern))
+	if err != nil || len(paths) == 0 {
+		f.Fatalf("no golden files %q: %v", pattern, err)
+	}
+	for _, path := range paths {
+		dump, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		all = append(all, undump(f, dump))
+	}
+	return all
+}
+
+// FuzzCommand: no bytes make a node panic or ask for memory without bound; what
+// decodes encodes to something that decodes to the same; and what it does to a
+// state leaves one that goes through a snapshot unchanged.
+func FuzzCommand(f *testing.F) {
+	for _, data := range goldenFiles(f, "[0-9]*.hex") {
+		f.Add(data)
+	}
+	fixture := newFixture(f)
+	for _, body := range []Body{
+		&PutPermission{fixture.scope, newID, "doc.print", ""},
+		&UpdatePermission{fixture.scope, readID, "doc.open", ""},
+		&DeletePermission{fixture.scope, readID},
+		&PutRole{fixture.scope, newID, "printer", "", []ID{readID}},
+		&UpdateRole{fixture.scope, editorID, "", "", nil},
+		&DeleteRole{fixture.scope, editorID},
+		&Grant{fixture.scope, "usr_1", "/project/456", []ID{readID}, []ID{editorID}},
+		&Revoke{fixture.scope, "usr_1", "/project/456", []ID{shareID}, []ID{editorID}},
+		&Sweep{fixture.scope, -1},
+	} {
+		f.Add(encode(f, body))
+	}
+	for _, data := range hostile() {
+		if len(data) < 1000 { // mutating much takes long
+			f.Add(append([]byte{commandFormat, byte(KindGrant)}, data...))
+		}
+	}
+	// Something to sweep, in one of the states that commands are applied to.
+	fixture.must(&PutRole{fixture.scope, ID{30}, "dead", "", nil})
+	fixture.must(&Grant{fixture.scope, "usr_9", "/", nil, []ID{{30}}})
+	alive := fixture.store.State()
+	fixture.must(&DeleteRole{fixture.scope, ID{30}})
+	states := []*State{{}, alive, fixture.store.State()}
+
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) > MaxCommandBytes {
+			return
+		}
+		var c *Command
+		var err error
+		if n := allocated(func() { c, err = DecodeCommand(data) }); n > 128<<20 {
+			t.Errorf("%d bytes allocated for %d", n, len(data))
+		}
+		if err != nil {
+			return
+		}
+		again, err := c.Encode()
+		if err != nil {
+			var refused *Error
+			if !errors.As(err, &refused) { // short ids can become too long a command
+				t.Fatal(err)
+			}
+			return
+		}
+		if second, err := DecodeCommand(again); err != nil || !reflect.DeepEqual(c, second) {
+			t.Fatalf("%+v comes back as %+v, %v", c, second, err)
+		}
+		for _, state := range states {
+			before := content(t, state)
+			refusal := state.Refuses(c.Body)
+			store := newStore(t)
+			store.publish(state)
+			logs := []*raft.Log{{Index: 100, Type: raft.LogCommand, Data: data}, {Index: 101, Type: raft.LogCommand, Data: again}}
+			first := store.ApplyBatch(logs)[0].(Result)
+			if (refusal == nil) != (first.Err == nil) {
+				t.Errorf("asked before: %v, applied: %v", refusal, first.Err)
+			}
+			if !bytes.Equal(content(t, state), before) {
+				t.Error("the command changed the state before it")
+			}
+			after := content(t, store.State())
+			if first.Err != nil && !bytes.Equal(after, before) {
+				t.Errorf("refused with %v, and yet something changed", first.Err)
+			}
+			back, err := ReadSnapshot(bytes.NewReader(after))
+			if err != nil {
+				t.Fatalf("the state after it cannot be read: %v", err)
+			}
+			if back.Digest() != store.State().Digest() || !bytes.Equal(content(t, back), after) {
+				t.Error("a snapshot changed the state")
+			}
+		}
+	})
+}
+
+// FuzzSnapshot: no bytes make reading panic or ask for memory without bound;
+// and a state that reads writes a snapshot that reads to the same. A checksum
+// that is wrong would stop nearly every change, so each is tried with the right
+// one too.
+func FuzzSnapshot(f *testing.F) {
+	for _, data := range goldenFiles(f, "snapshot.hex") {
+		f.Add(data)
+	}
+	f.Add(content(f, &State{}))
+	f.Add(content(f, newFixture(f).store.State()))
+	for _, data := range hostile() {
+		if len(data) < 1000 {
+			f.Add(craft(f, rawRecord{recordProject, []byte(data)}))
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, data := range [][]byte{data, withTrailer(t, data)} {
+			var state *State
+			var err error
+			if n := allocated(func() { state, err = ReadSnapshot(bytes.NewReader(data)) }); n > 64<<20+64*uint64(len(data)) {
+				t.Errorf("%d bytes allocated for %d", n, len(data))
+			}
+			if err != nil {
+				continue
+			}
+			written := content(t, state)
+			again, err := ReadSnapshot(bytes.NewReader(written))
+			if err != nil {
+				t.Fatalf("the state that was read writes what cannot be read: %v", err)
+			}
+			if again.Digest() != state.Digest() || !bytes.Equal(content(t, again), written) {
+				t.Error("a snapshot changed the state")
+			}
+			for o := range state.organisations.from("") {
+				for p := range o.Projects() {
+					p.Check("u", []string{"/a"}, []string{"document.open"})
+				}
+			}
+		}
+	})
+}
+
+// withTrailer replaces what does not parse as records by the trailer that fits
+// those before it.
+func withTrailer(t *testing.T, data []byte) []byte {
+	in := &snapshotReader{r: bufio.NewReader(bytes.NewReader(data)), sum: crc32.New(castagnoli)}
+	if err := in.header(&State{}); err != nil {
+		return data
+	}
+	var records []rawRecord
+	for {
+		kind, record, err := in.record()
+		if err != nil || kind == recordTrailer {
+			return craft(t, records...)
+		}
+		records = append(records, rawRecord{kind, bytes.Clone(record)})
+	}
+}
