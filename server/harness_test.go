@@ -43,10 +43,10 @@ type memoryLog struct {
 	index    uint64
 	attempts [][]byte // every command that came, sweeps aside
 	sweeps   int
-	rounds   int                                       // calls of ReadIndex
-	before   func(ctx context.Context) error           // an error stops the command
-	after    func() error                              // an error hides its result
-	onRead   func(ctx context.Context) (uint64, error) // in place of ReadIndex
+	rounds   int                                            // calls of ReadIndex
+	before   func(ctx context.Context, kind fsm.Kind) error // an error stops the command
+	after    func() error                                   // an error hides its result
+	onRead   func(ctx context.Context) (uint64, error)      // in place of ReadIndex
 }
 
 var errUnknown = errors.New("the leader went away")
@@ -61,7 +61,7 @@ func (l *memoryLog) Apply(ctx context.Context, command []byte) (any, uint64, err
 	}
 	l.mu.Unlock()
 	if before != nil {
-		if err := before(ctx); err != nil {
+		if err := before(ctx, fsm.Kind(command[1])); err != nil {
 			return nil, 0, err
 		}
 	}
@@ -115,9 +115,9 @@ func (l *memoryLog) hook(change func(l *memoryLog)) {
 }
 
 // failing returns a hook that fails the next n times with the error.
-func failing(n int, err error) func(context.Context) error {
+func failing(n int, err error) func(context.Context, fsm.Kind) error {
 	var mu sync.Mutex
-	return func(context.Context) error {
+	return func(context.Context, fsm.Kind) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if n--; n >= 0 {
