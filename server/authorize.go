@@ -104,8 +104,10 @@ var (
 )
 
 // each returns the prefix with each of the names, as the project resolves them.
+// A call with more names than it may have is refused, so the rest do not matter.
 func (c *call) each(project, prefix string, names []string, resolve func(*fsm.Project, string) string) []string {
 	p, ok := c.organisation.Project(project)
+	names = names[:min(len(names), fsm.MaxCallRights)]
 	paths := make([]string, 0, len(names))
 	for _, name := range names {
 		if ok {

@@ -179,6 +179,26 @@ func TestRequiresEscape(t *testing.T) {
 	}
 }
 
+// A call with too many names is refused before anything is done for each.
+func TestRequiresAreBounded(t *testing.T) {
+	d := newNode(t).ready().localDoor()
+	names := slices.Repeat([]string{"nope"}, 2*fsm.MaxCallRights)
+	for _, req := range []proto.Message{with(writes()[3], "permissions", names), with(with(writes()[6], "permissions", names), "roles", names)} {
+		key, _ := d.store.State().Key(d.init.RootKeyHash)
+		o, _ := d.store.State().Organisation(d.init.Organisation)
+		requires, err := authorize(&call{key: key, organisation: o}, "/"+serviceName+"/"+string(methodFor(req).Name()), req)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, r := range requires {
+			if len(r.Suffixes) > fsm.MaxCallRights {
+				t.Errorf("%T: %s on %d resources", req, r.Permission, len(r.Suffixes))
+			}
+		}
+		d.refuse(t, d.ctx, req, codes.InvalidArgument, "2000 permissions", "1000 at most")
+	}
+}
+
 // An envelope says who asked, from where, when and under which id.
 func TestEnvelope(t *testing.T) {
 	everyDoor(t, func(t *testing.T, d *door) {

@@ -114,7 +114,6 @@ func TestHealthAndReflectionNeedNoKey(t *testing.T) {
 		}
 		return resp.Status
 	}
-	n.server.setHealth(false)
 	services := []string{"", serviceName, publishedName}
 	for _, service := range services {
 		if got := healthOf(service); got != healthpb.HealthCheckResponse_NOT_SERVING {

@@ -62,12 +62,14 @@ var (
 
 // New returns a server that is not ready until Run has made its first round.
 func New(log Log, store Store, logger *slog.Logger) *Server {
-	return &Server{
+	s := &Server{
 		log: log, store: store, logger: logger,
 		fresh:  newFreshness(DefaultStalenessBound),
 		swept:  make(chan struct{}, 1),
 		health: health.NewServer(),
 	}
+	s.setHealth(false)
+	return s
 }
 
 // Register adds the services to a gRPC server, or to a Local. Its calls must go
@@ -86,7 +88,6 @@ func (s *Server) Run(ctx context.Context) {
 		defer close(done)
 		s.sweep(ctx)
 	}()
-	s.setHealth(false)
 	s.fresh.run(ctx, s.log, s.store, s.setHealth)
 	<-done
 }
