@@ -7,7 +7,7 @@ BENCHTIME ?= 1s
 export GO FUZZTIME
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint bench fuzz proto run nightly clean
+.PHONY: help build test race lint bench fuzz proto run tour nightly clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,9 +25,10 @@ lint: ## check format, vet, staticcheck, imports, generated code and go.mod
 	scripts/lint
 
 # One package at a time: benchmarks beside each other measure each other.
-bench: ## run the benchmarks (BENCHTIME=1s each)
+bench: build ## run the benchmarks (BENCHTIME=1s each), then Check against a bare gRPC echo
 	$(GO) test -p 1 -timeout 60m -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) \
 		$$(grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r -n 1 dirname | sort -u)
+	$(GO) run ./scripts/bench -benchtime $(BENCHTIME)
 
 fuzz: ## run every fuzz target (FUZZTIME=10s each)
 	scripts/fuzz
@@ -38,6 +39,9 @@ proto: ## regenerate the Go code from the protos
 
 run: build ## build and run a node with sample data (Ctrl-C ends it)
 	scripts/run
+
+tour: ## run what README.md shows and compare the output
+	$(GO) run ./scripts/tour
 
 nightly: ## run the long tests and fuzz each target for two minutes
 	REMIT_NIGHTLY=1 $(GO) test -count=1 -timeout 80m ./...
