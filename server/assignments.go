@@ -121,7 +121,7 @@ func (s *Server) ListPrincipals(ctx context.Context, req *permissionsv1.ListPrin
 	if err != nil {
 		return nil, err
 	}
-	taken, more := page(v.Principals(behind), limit, matches(req.GetSearch()))
+	taken, more := page(v.Principals(behind), limit, matches(req.GetSearch()), func(s string) int { return len(s) })
 	next := &paginationv1.PaginationResponse{}
 	if more {
 		next.NextCursor = list.cursor(state, taken[len(taken)-1])
@@ -147,7 +147,7 @@ func (s *Server) GetAllAssignmentsForPrincipal(ctx context.Context, req *permiss
 	if err != nil {
 		return nil, err
 	}
-	taken, more := page(assignmentsIn(views, req.PrincipalId, behind), limit, func(located) bool { return true })
+	taken, more := page(assignmentsIn(views, req.PrincipalId, behind), limit, func(located) bool { return true }, located.weigh)
 	resp := &permissionsv1.GetAllAssignmentsForPrincipalResponse{Pagination: &paginationv1.PaginationResponse{}, Token: s.tokenOf(state)}
 	for _, a := range taken {
 		resp.Assignments = append(resp.Assignments, &permissionsv1.Assignment{
@@ -184,6 +184,8 @@ type located struct {
 	fsm.Assignment
 	in view
 }
+
+func (l located) weigh() int { return weighPermissions(l.Permissions) + l.in.weighRoles(l.Roles) }
 
 // assignmentsIn yields a principal's assignments project by project, from
 // behind a place: the project's name and the URI, a line each.

@@ -9,10 +9,12 @@ import (
 	paginationv1 "github.com/remit-io/remit/proto/pagination/v1"
 )
 
-// Limits of one page of a list.
+// Limits of one page of a list. One that would be larger than gRPC clients
+// accept by default (4 MiB) ends early.
 const (
-	defaultPage = 10
-	maxPage     = 100
+	defaultPage  = 10
+	maxPage      = 100
+	maxPageBytes = 3 << 20
 )
 
 // A listing names one list: its call, where it looks and what for. A cursor is

@@ -44,7 +44,8 @@ func (f *freshness) run(ctx context.Context, log Log, store Store, report func(r
 }
 
 func (f *freshness) round(ctx context.Context, log Log, store Store) error {
-	ctx, cancel := context.WithTimeout(ctx, f.bound)
+	// Shorter than the bound: a round that hangs must not make the node stale.
+	ctx, cancel := context.WithTimeout(ctx, f.bound/4)
 	defer cancel()
 	sent := time.Since(f.start)
 	revision, err := log.ReadIndex(ctx)

@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -282,7 +283,7 @@ func TestAssignmentsOverProjects(t *testing.T) {
 		var got []string
 		for behind, more := "", true; more; {
 			var taken []located
-			taken, more = page(assignmentsIn(views, "anna", behind), limit, func(located) bool { return true })
+			taken, more = page(assignmentsIn(views, "anna", behind), limit, func(located) bool { return true }, located.weigh)
 			for _, a := range taken {
 				got = append(got, a.in.Name+a.URI)
 			}
@@ -297,4 +298,55 @@ func TestAssignmentsOverProjects(t *testing.T) {
 		got = append(got, a.in.Name+a.URI)
 	}
 	wantStrings(t, "without the cursor's project", got, want[3:]...)
+}
+
+// TestHeavyPages: a page ends before its answer is more than gRPC clients take.
+func TestHeavyPages(t *testing.T) {
+	everyDoor(t, func(t *testing.T, d *door) {
+		description := strings.Repeat("d", fsm.MaxDescriptionBytes)
+		var names []string
+		for i := range 200 {
+			names = append(names, fmt.Sprintf("p%03d", i))
+			if _, err := d.call(d.ctx, &permissionsv1.CreatePermissionRequest{ProjectName: project, Name: names[i], Description: description}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var want []string
+		for i := range 8 { // of 800 KiB each
+			want = append(want, fmt.Sprintf("r%d", i))
+			d.role(want[i], names...)
+		}
+		d.grant("anna", "/a", nil, want[:3])
+		d.grant("anna", "/b", nil, want[:3])
+		limit := int32(100)
+		var got []string
+		pages := 0
+		for cursor := ""; ; pages++ {
+			reply, err := d.call(d.ctx, &permissionsv1.ListRolesRequest{ProjectName: project,
+				Pagination: &paginationv1.PaginationRequest{Limit: &limit, Cursor: &cursor}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if size := proto.Size(reply); size > 4<<20 {
+				t.Errorf("an answer of %d bytes", size)
+			}
+			for _, r := range reply.(*permissionsv1.ListRolesResponse).Roles {
+				got = append(got, r.Name)
+			}
+			if cursor = reply.(*permissionsv1.ListRolesResponse).Pagination.NextCursor; cursor == "" {
+				break
+			}
+		}
+		wantStrings(t, "roles", got, want...)
+		if pages == 0 {
+			t.Error("all on one page")
+		}
+		reply, err := d.call(d.ctx, &permissionsv1.GetAllAssignmentsForPrincipalRequest{ProjectName: project, PrincipalId: "anna"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := reply.(*permissionsv1.GetAllAssignmentsForPrincipalResponse); len(r.Assignments) != 1 || r.Pagination.NextCursor == "" {
+			t.Errorf("%d assignments of 2.4 MB each on one page, cursor %q", len(r.Assignments), r.Pagination.NextCursor)
+		}
+	})
 }

@@ -104,7 +104,9 @@ func (s *Server) ListPermissions(ctx context.Context, req *permissionsv1.ListPer
 		return nil, err
 	}
 	match := matches(req.GetSearch())
-	taken, more := page(v.Permissions(behind), limit, func(p *fsm.Permission) bool { return match(p.Name) })
+	taken, more := page(v.Permissions(behind), limit,
+		func(p *fsm.Permission) bool { return match(p.Name) },
+		func(p *fsm.Permission) int { return weighPermissions([]*fsm.Permission{p}) })
 	next := &paginationv1.PaginationResponse{}
 	if more {
 		next.NextCursor = list.cursor(state, taken[len(taken)-1].Name)

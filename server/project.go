@@ -124,17 +124,37 @@ func matches(search string) func(name string) bool {
 	return func(name string) bool { return search == "" || strings.Contains(strings.ToLower(name), search) }
 }
 
-// page takes what is kept of a sequence, up to a limit, and reports whether
-// there is more.
-func page[T any](all iter.Seq[T], limit int, keep func(T) bool) (taken []T, more bool) {
+// page takes what is kept of a sequence, up to a limit in number and in weight,
+// and reports whether there is more. It takes one at least, if there is one.
+func page[T any](all iter.Seq[T], limit int, keep func(T) bool, weigh func(T) int) (taken []T, more bool) {
+	weight := 0
 	for t := range all {
 		if !keep(t) {
 			continue
 		}
-		if len(taken) == limit {
+		weight += weigh(t)
+		if len(taken) == limit || len(taken) > 0 && weight > maxPageBytes {
 			return taken, true
 		}
 		taken = append(taken, t)
 	}
 	return taken, false
+}
+
+// fieldBytes is about what a permission or role takes in an answer beside its
+// name and description: ids, the project's name, tags and lengths.
+const fieldBytes = 150
+
+func weighPermissions(all []*fsm.Permission) (weight int) {
+	for _, p := range all {
+		weight += len(p.Name) + len(p.Description) + fieldBytes
+	}
+	return weight
+}
+
+func (v view) weighRoles(all []*fsm.Role) (weight int) {
+	for _, r := range all {
+		weight += len(r.Name) + len(r.Description) + fieldBytes + weighPermissions(v.RolePermissions(r))
+	}
+	return weight
 }

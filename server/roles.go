@@ -129,7 +129,9 @@ func (s *Server) ListRoles(ctx context.Context, req *permissionsv1.ListRolesRequ
 		return nil, err
 	}
 	match := matches(req.GetSearch())
-	taken, more := page(v.Roles(behind), limit, func(r *fsm.Role) bool { return match(r.Name) })
+	taken, more := page(v.Roles(behind), limit,
+		func(r *fsm.Role) bool { return match(r.Name) },
+		func(r *fsm.Role) int { return v.weighRoles([]*fsm.Role{r}) })
 	next := &paginationv1.PaginationResponse{}
 	if more {
 		next.NextCursor = list.cursor(state, taken[len(taken)-1].Name)
