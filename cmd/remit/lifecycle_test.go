@@ -193,6 +193,9 @@ func TestDev(t *testing.T) {
 	if err := create(t.Context(), p, key, "document.read"); err != nil {
 		t.Error(err)
 	}
+	if text := p.stdout.String(); !strings.Contains(text, "export REMIT_KEY=YOUR_ROOT_KEY ") {
+		t.Errorf("started again it suggests %s", text)
+	}
 }
 
 var keyLine = regexp.MustCompile(`(?m)^Root key, shown this once: (remit_[A-Za-z0-9_-]{43})$`)

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -140,7 +139,7 @@ func (o *serveOptions) run(cmd *cobra.Command) (err error) {
 		}
 		return err
 	}
-	o.welcome(cmd.OutOrStdout(), n)
+	fmt.Fprint(cmd.OutOrStdout(), o.welcome(n))
 	select {
 	case <-ctx.Done():
 		n.logger.Info("draining")
@@ -152,29 +151,35 @@ func (o *serveOptions) run(cmd *cobra.Command) (err error) {
 	return err
 }
 
-// welcome says where the node is, once what a person has to know.
-func (o *serveOptions) welcome(w io.Writer, n *Node) {
-	fmt.Fprintf(w, "remit is serving: REST http://%s, gRPC %s, data in %s\n", n.HTTPAddr(), n.GRPCAddr(), o.node.DataDir)
+// welcome says where the node is, once what a person has to know. It is printed
+// at once, so that whoever reads of the node reads the root key too.
+func (o *serveOptions) welcome(n *Node) string {
+	var w strings.Builder
+	fmt.Fprintf(&w, "remit is serving: REST http://%s, gRPC %s, data in %s\n", n.HTTPAddr(), n.GRPCAddr(), o.node.DataDir)
 	if !n.HasState() {
-		fmt.Fprintf(w, "\nThis node belongs to no cluster yet, so it is not ready. To start one with it, end it and add --bootstrap-expect 1.\n")
-		return
+		fmt.Fprint(&w, "\nThis node belongs to no cluster yet, so it is not ready. To start one with it, end it and add --bootstrap-expect 1.\n")
+		return w.String()
 	}
 	key := n.RootKey()
 	if key != "" {
-		fmt.Fprintf(w, "\nRoot key, shown this once: %s\n", key)
+		fmt.Fprintf(&w, "\nRoot key, shown this once: %s\n", key)
 	}
 	if !o.dev {
-		return
+		return w.String()
 	}
-	if key == "" {
+	switch {
+	case key != "":
+	case o.node.RootKey != "":
 		key = "$REMIT_ROOT_KEY"
+	default:
+		key = "YOUR_ROOT_KEY" // shown when the folder was new
 	}
 	const addr = "127.0.0.1:7601"
 	at := ""
 	if n.GRPCAddr() != addr {
 		at = " REMIT_ADDR=" + n.GRPCAddr()
 	}
-	fmt.Fprint(w, strings.NewReplacer("$KEY", key, "$AT", at).Replace(`
+	fmt.Fprint(&w, strings.NewReplacer("$KEY", key, "$AT", at).Replace(`
 Try, in another terminal:
   export REMIT_KEY=$KEY$AT
   remit permission create document.read --description "Read documents"
@@ -182,4 +187,5 @@ Try, in another terminal:
   remit grant usr_123 --role reader --on /project/456/documents
   remit check usr_123 document.read --on /project/456/documents/789
 `))
+	return w.String()
 }
