@@ -315,6 +315,46 @@ func TestWithoutCluster(t *testing.T) {
 	}
 }
 
+// TestReadsWaitForRecovery asks a node from before it is started again. It answers
+// nothing until it knows what it knew when it was killed.
+func TestReadsWaitForRecovery(t *testing.T) {
+	t.Parallel()
+	dataDir := t.TempDir()
+	p := serve(dataDir).start(t).ready()
+	l := newLoad(8, 4)
+	b := l.on(t, p)
+	b.until(200)
+	if err := create(t.Context(), p, rootKey, "last"); err != nil {
+		t.Fatal(err)
+	}
+	b.end()
+	p.kill()
+	b.wait()
+
+	request, err := http.NewRequest(http.MethodGet, "http://"+p.http+"/permissions-service/v1/permissions/last?project_name="+project, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+rootKey)
+	again := serve(dataDir, "--http-addr", p.http).start(t)
+	answers := map[int]int{}
+	eventually(t, "the node answers", func() bool {
+		resp, err := http.DefaultClient.Do(request)
+		if err != nil {
+			answers[0]++ // nobody listens yet
+			return false
+		}
+		resp.Body.Close()
+		answers[resp.StatusCode]++
+		return resp.StatusCode != http.StatusServiceUnavailable
+	})
+	if answers[http.StatusOK] != 1 {
+		t.Errorf("answers by status: %v", answers)
+	}
+	l.verify(t, again.ready())
+	t.Logf("answers by status: %v", answers)
+}
+
 // TestDiskFull lets the log's file grow no further. The node ends and says why;
 // what it acknowledged is there when there is room again.
 func TestDiskFull(t *testing.T) {
