@@ -435,8 +435,52 @@ func TestNumbersRunOut(t *testing.T) {
 	}
 }
 
-// TestRefusesBesideApply: any number of requests may ask what a command would
-// come to while others are applied.
+// TestManyNames: names are found the same way or the other, however many there
+// are, and never under one that they had before.
+func TestManyNames(t *testing.T) {
+	m := newMachine(t)
+	look := func(n int) {
+		t.Helper()
+		for _, i := range []int{0, 1, n / 2, n - 1} {
+			name := fmt.Sprint("p", i)
+			if p, ok := m.project().Permission(name); !ok || p.Name != name {
+				t.Fatalf("of %d permissions, %q finds %+v", n, name, p)
+			}
+		}
+		for _, name := range []string{fmt.Sprint("p", n), "p", ""} {
+			if p, ok := m.project().Permission(name); ok {
+				t.Fatalf("of %d permissions, %q finds %+v", n, name, p)
+			}
+		}
+	}
+	put := func(from, to int) {
+		var bodies []Body
+		for i := from; i < to; i++ {
+			bodies = append(bodies, &PutPermission{m.scope, ID{1, byte(i >> 8), byte(i)}, fmt.Sprint("p", i), ""})
+		}
+		m.apply(bodies...)
+	}
+	put(0, 3)
+	look(3)
+	put(3, maxQuick)
+	look(maxQuick)
+	put(maxQuick, maxQuick+1)
+	look(maxQuick + 1)
+	m.must(&DeletePermission{m.scope, ID{1, maxQuick >> 8, maxQuick & 0xff}})
+	look(maxQuick)
+	m.must(&UpdatePermission{m.scope, ID{1, 0, 7}, "renamed", ""})
+	if _, ok := m.project().Permission("p7"); ok {
+		t.Error("a name finds what had it before")
+	}
+	if p, ok := m.project().Permission("renamed"); !ok || p.Name != "renamed" {
+		t.Errorf("the new name finds %+v", p)
+	}
+	m.restart()
+	look(maxQuick)
+}
+
+// TestRefusesBesideApply: any number of requests may check, and ask what a
+// command would come to, while others are applied.
 func TestRefusesBesideApply(t *testing.T) {
 	m := newFixture(t)
 	stop := make(chan struct{})
@@ -450,6 +494,9 @@ func TestRefusesBesideApply(t *testing.T) {
 				default:
 				}
 				s := m.store.State()
+				if !stateCheck(s, m.scope, "usr_1", "/project/456", "doc.share") || stateCheck(s, m.scope, "usr_1", "/b", "doc.share") {
+					t.Error("a check is wrong")
+				}
 				for _, body := range []Body{
 					&PutPermission{m.scope, newID, "doc.print", ""},
 					&PutRole{m.scope, newID, "printer", "", []ID{writeID}},

@@ -105,7 +105,7 @@ func (b *restore) addPermission(r *permissionRecord) error {
 	if r.Number.isRole() || !b.given(r.Number) {
 		return fmt.Errorf("permission %q cannot have number %d", r.Name, r.Number)
 	}
-	return addTo(b.project.permissions, &Permission{r.ID, r.Name, r.Description, r.Number})
+	return addTo(&b.project.permissions, &Permission{r.ID, r.Name, r.Description, r.Number})
 }
 
 func (b *restore) addRole(r *roleRecord) error {
@@ -123,11 +123,11 @@ func (b *restore) addRole(r *roleRecord) error {
 			return fmt.Errorf("role %q cannot hold number %d", r.Name, n)
 		}
 	}
-	return addTo(b.project.roles, &Role{r.ID, r.Name, r.Description, r.Number, r.Permissions})
+	return addTo(&b.project.roles, &Role{r.ID, r.Name, r.Description, r.Number, r.Permissions})
 }
 
 // addTo refuses what would take another record's place.
-func addTo[T named](c catalogue[T], t T) error {
+func addTo[T named](c *catalogue[T], t T) error {
 	id, name, n := t.keys()
 	_, sameID := c.byID(id)
 	_, sameName := c.names.get(name)
