@@ -69,7 +69,7 @@ func (s *Server) propose(ctx context.Context, command *fsm.Command) (fsm.Result,
 			return result.(fsm.Result), revision, nil
 		}
 		if !errors.Is(err, ErrNotApplied) {
-			return fsm.Result{}, 0, unavailable("the outcome of the write is unknown: %v; read before you repeat it, or repeat it with the same remit-request-id", err)
+			return fsm.Result{}, 0, unavailable("the outcome of the write is unknown: %v; read before you repeat it", err)
 		}
 		select {
 		case <-ctx.Done():

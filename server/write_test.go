@@ -117,7 +117,7 @@ func TestWriteUnknown(t *testing.T) {
 				},
 			} {
 				d.log.hook(func(l *memoryLog) { l.before = before })
-				d.refuse(t, d.ctx, req, codes.Unavailable, "unknown", "remit-request-id")
+				d.refuse(t, d.ctx, req, codes.Unavailable, "unknown", "read before you repeat it")
 				want := map[string]int{"at once": 1, "then": 2, "hanging": 1}[name]
 				if got := len(d.log.taken()); got != want {
 					t.Errorf("%T, %s: %d attempts, want %d", req, name, got, want)

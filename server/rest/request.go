@@ -154,7 +154,7 @@ func noBody(r *http.Request) error {
 func readBody(m proto.Message, w http.ResponseWriter, r *http.Request) error {
 	if contentType := strings.Join(r.Header.Values("Content-Type"), ", "); contentType != "" {
 		if media, _, err := mime.ParseMediaType(contentType); err != nil || media != "application/json" {
-			return status.Errorf(codes.InvalidArgument, "Content-Type %s is not application/json", quote(contentType))
+			return status.Errorf(codes.InvalidArgument, "Content-Type %s is not application/json: send the header 'Content-Type: application/json'", quote(contentType))
 		}
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
