@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 )
 
 // keyCurrentTerm is Raft's own name of the value.
@@ -69,6 +70,9 @@ func (n *Node) Bootstrap(ctx context.Context, clusterID [16]byte) error {
 // loadCluster takes back a bootstrap that a crash interrupted and otherwise reads
 // the cluster id that belongs to the state.
 func (n *Node) loadCluster(snaps raft.SnapshotStore) error {
+	if err := n.requireEntries(snaps); err != nil {
+		return err
+	}
 	if err := n.undoHalfBootstrap(snaps); err != nil {
 		return err
 	}
@@ -87,6 +91,45 @@ func (n *Node) loadCluster(snaps raft.SnapshotStore) error {
 		return err
 	}
 	n.cluster.Store(&id)
+	return nil
+}
+
+// requireEntries refuses a folder whose log and snapshots do not belong together:
+// the log is another, empty one, or nothing holds the entries before its first.
+func (n *Node) requireEntries(snaps raft.SnapshotStore) error {
+	folders, err := n.dir.snapshotFolders()
+	if err != nil {
+		return err
+	}
+	taken, err := snaps.List()
+	if err != nil {
+		return fmt.Errorf("read data folder %s: %w", n.dir.path, err)
+	}
+	first, err := n.store.FirstIndex()
+	if err != nil {
+		return fmt.Errorf("read data folder %s: %w", n.dir.path, err)
+	}
+	term, err := n.store.GetUint64(keyCurrentTerm)
+	if err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
+		return fmt.Errorf("read data folder %s: %w", n.dir.path, err)
+	}
+	// Raft stores its term before it takes or receives a snapshot.
+	if term == 0 && len(folders) > 0 {
+		return fmt.Errorf("data folder %s has snapshots, but its log %s has no state, so it is not the one they were taken from: %s",
+			n.dir.path, logFile, restoreAdvice)
+	}
+	var newest uint64
+	for _, snapshot := range taken {
+		newest = max(newest, snapshot.Index)
+	}
+	switch {
+	case first > newest+1:
+		return fmt.Errorf("the log %s in data folder %s begins with entry %d and no readable snapshot in %s holds those before it: %s",
+			logFile, n.dir.path, first, snapshotDir, restoreAdvice)
+	case first == 0 && newest == 0 && len(folders) > 0:
+		return fmt.Errorf("data folder %s has snapshots in %s of which none can be read, and no log entries: %s",
+			n.dir.path, snapshotDir, restoreAdvice)
+	}
 	return nil
 }
 

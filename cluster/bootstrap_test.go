@@ -49,6 +49,8 @@ func TestBootstrapCrash(t *testing.T) {
 	take := func() { images = append(images, files(t, dir)) }
 	take()
 	n := openTest(t, testConfig(dir, &listFSM{}), options{store: storeOptions{afterCommit: take}})
+	take()
+	opened := images[len(images)-1]
 	before := len(images)
 	if err := n.Bootstrap(t.Context(), uuid.New()); err != nil {
 		t.Fatal(err)
@@ -63,9 +65,10 @@ func TestBootstrapCrash(t *testing.T) {
 	first := files(t, dir)
 	images = append(images,
 		map[string][]byte{nodeIDFile: first[nodeIDFile]},
-		map[string][]byte{nodeIDFile: first[nodeIDFile], clusterIDFile: first[clusterIDFile]},
+		map[string][]byte{nodeIDFile: first[nodeIDFile], logFile: {}},
+		map[string][]byte{nodeIDFile: first[nodeIDFile], logFile: opened[logFile], clusterIDFile: first[clusterIDFile]},
 		map[string][]byte{nodeIDFile + ".tmp": []byte("half")},
-		map[string][]byte{nodeIDFile: first[nodeIDFile], clusterIDFile + ".tmp": []byte("half")},
+		map[string][]byte{nodeIDFile: first[nodeIDFile], logFile: opened[logFile], clusterIDFile + ".tmp": []byte("half")},
 	)
 
 	halves := 0

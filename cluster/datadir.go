@@ -21,6 +21,9 @@ const (
 	snapshotDir   = "snapshots"
 )
 
+// restoreAdvice ends the errors about a folder that lacks part of its data.
+const restoreAdvice = "restore the whole folder from a backup, or remove it to start an empty cluster and lose the data"
+
 // dataDir is a data folder held by this process.
 type dataDir struct {
 	path string
@@ -85,6 +88,52 @@ func (d *dataDir) nodeID() (uuid.UUID, error) {
 		return uuid.Nil, fmt.Errorf("draw a node id: %w", err)
 	}
 	return id, writeID(d.file(nodeIDFile), id)
+}
+
+// requireLog refuses a folder that had a log and has it no longer: started over, it
+// would be an empty cluster, or the one of an old snapshot, under the old name. The
+// log is made and its entry synced before any of what is looked for here.
+func (d *dataDir) requireLog() error {
+	info, err := os.Stat(d.file(logFile))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	state := "is missing"
+	if err == nil {
+		if info.Size() > 0 {
+			return nil
+		}
+		state = "is empty"
+	}
+	witness := clusterIDFile
+	if _, err := os.Stat(d.file(clusterIDFile)); errors.Is(err, os.ErrNotExist) {
+		taken, err := d.snapshotFolders()
+		if err != nil {
+			return err
+		}
+		if len(taken) == 0 {
+			return nil
+		}
+		witness = filepath.Join(snapshotDir, taken[0])
+	} else if err != nil {
+		return err
+	}
+	return fmt.Errorf("data folder %s has %s, but its log %s %s: %s", d.path, witness, logFile, state, restoreAdvice)
+}
+
+// snapshotFolders names the complete snapshots, readable or not.
+func (d *dataDir) snapshotFolders() ([]string, error) {
+	entries, err := os.ReadDir(d.file(snapshotDir))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("read the snapshot folder: %w", err)
+	}
+	var names []string
+	for _, entry := range entries {
+		if entry.IsDir() && !strings.HasSuffix(entry.Name(), unfinishedSuffix) {
+			names = append(names, entry.Name())
+		}
+	}
+	return names, nil
 }
 
 // readID reads a file that holds one UUID.

@@ -141,6 +141,9 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 	if n.dir, err = openDataDir(cfg.DataDir); err != nil {
 		return nil, err
 	}
+	if err = n.dir.requireLog(); err != nil {
+		return nil, err
+	}
 	if n.id, err = n.dir.nodeID(); err != nil {
 		return nil, err
 	}
@@ -156,6 +159,7 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 		return nil, err
 	}
 	snaps.afterSnapshot = opts.afterSnapshot
+	// The log's entry is durable before Bootstrap can write a cluster id: see requireLog.
 	if err = syncDir(cfg.DataDir); err != nil {
 		return nil, fmt.Errorf("sync data folder %s: %w", cfg.DataDir, err)
 	}
