@@ -100,7 +100,7 @@ func (c *Init) apply(b *batch) Result {
 	if b.state.Cluster != (ID{}) {
 		return failed(errorf(CodeAlreadyExists, "the cluster was initialised before"))
 	}
-	b.state.Cluster, b.state.Epoch, b.state.Secret, b.state.Level = c.Cluster, c.Epoch, c.Secret, 1
+	b.state.Cluster, b.state.Epoch, b.state.Secret, b.state.Level = c.Cluster, c.Epoch, c.Secret, MaxLevel
 	o := &Organisation{ID: c.Organisation, Name: c.OrganisationName, projects: table[*Project]{}.copy()}
 	o.projects.tree.Set(c.ProjectName, &Project{ID: c.Project, Name: c.ProjectName})
 	b.state.organisations = b.state.organisations.copy()

@@ -32,7 +32,11 @@ func (c *Revoke) apply(b *batch) Result {
 	if !ok {
 		return Result{}
 	}
-	left := slices.DeleteFunc(p.living(rights(value)), func(n number) bool { return slices.Contains(numbers, n) })
+	slices.Sort(numbers)
+	left := slices.DeleteFunc(p.living(rights(value)), func(n number) bool {
+		_, revoked := slices.BinarySearch(numbers, n)
+		return revoked
+	})
 	p.keep(c.Principal, pattern, left)
 	return Result{}
 }
@@ -66,12 +70,13 @@ func (d *draft) living(r rights) []number {
 	return slices.DeleteFunc(r.numbers(), d.dead)
 }
 
-func (d *draft) dead(n number) bool {
+// dead reports whether the number finds nothing any more.
+func (p *Project) dead(n number) bool {
 	if n.isRole() {
-		_, ok := d.roles.byNumber(n)
+		_, ok := p.roles.byNumber(n)
 		return !ok
 	}
-	_, ok := d.permissions.byNumber(n)
+	_, ok := p.permissions.byNumber(n)
 	return !ok
 }
 

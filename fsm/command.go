@@ -2,8 +2,10 @@ package fsm
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 
 	"github.com/vmihailenco/msgpack/v5"
 )
@@ -206,27 +208,40 @@ type decoded struct {
 // skip it: its state would differ from the others'.
 var ErrUpgrade = errors.New("upgrade this node")
 
-// Encode returns the command as the log keeps it: [format][kind][msgpack map],
-// MaxCommandBytes at most. The same command always gives the same bytes.
+// Encode returns the command as the log keeps it: [format][kind][msgpack map]
+// [CRC-32C of all that], MaxCommandBytes at most. The same command always gives
+// the same bytes. The checksum is there because logs have none of their own: a
+// flipped bit must stop a node, not become another grant.
 func (c *Command) Encode() ([]byte, error) {
 	b := bytes.NewBuffer([]byte{commandFormat, byte(c.Body.kind())})
 	if err := msgpack.NewEncoder(b).Encode(&encoded{&c.Envelope, c.Body}); err != nil {
 		return nil, fmt.Errorf("encode a command of kind %d: %w", c.Body.kind(), err)
 	}
-	if b.Len() > MaxCommandBytes {
-		return nil, errorf(CodeInvalidArgument, "the request makes a command of %d bytes, %d at most: split it", b.Len(), MaxCommandBytes)
+	if n := b.Len() + checksumBytes; n > MaxCommandBytes {
+		return nil, errorf(CodeInvalidArgument, "the request makes a command of %d bytes, %d at most: split it", n, MaxCommandBytes)
 	}
-	return b.Bytes(), nil
+	return seal(b.Bytes()), nil
+}
+
+const checksumBytes = 4
+
+// seal appends the checksum.
+func seal(command []byte) []byte {
+	return binary.BigEndian.AppendUint32(command, crc32.Checksum(command, castagnoli))
 }
 
 // DecodeCommand reads what Encode wrote. A format, kind or field that this
 // version does not know is ErrUpgrade.
 func DecodeCommand(data []byte) (*Command, error) {
-	if len(data) < 2 {
+	if len(data) < 2+checksumBytes {
 		return nil, fmt.Errorf("a command of %d bytes is cut off", len(data))
 	}
 	if data[0] != commandFormat {
 		return nil, fmt.Errorf("command format %d is not known: %w", data[0], ErrUpgrade)
+	}
+	data, sum := data[:len(data)-checksumBytes], binary.BigEndian.Uint32(data[len(data)-checksumBytes:])
+	if found := crc32.Checksum(data, castagnoli); found != sum {
+		return nil, fmt.Errorf("a command of kind %d is damaged: its checksum is %08x, and the log says %08x", data[1], found, sum)
 	}
 	body, ok := newBody(Kind(data[1]))
 	if !ok {

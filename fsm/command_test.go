@@ -77,7 +77,7 @@ func TestHostileCommands(t *testing.T) {
 	kinds := []Kind{KindPutPermission, KindPutRole, KindGrant, KindSweep, KindInit}
 	for name, data := range hostile() {
 		for _, kind := range kinds {
-			command := []byte(string([]byte{commandFormat, byte(kind)}) + data)
+			command := seal([]byte(string([]byte{commandFormat, byte(kind)}) + data))
 			var c *Command
 			var err error
 			if n := allocated(func() { c, err = DecodeCommand(command) }); n > 32<<20 {
@@ -103,7 +103,7 @@ func allocated(f func()) uint64 {
 // damage is no reason for it.
 func TestLaterVersions(t *testing.T) {
 	good := encode(t, &Grant{Scope{ID{1}, ID{2}}, "u", "/a", []ID{{3}}, nil})
-	with := func(change func(data []byte) []byte) []byte { return change(bytes.Clone(good)) }
+	with := func(change func(data []byte) []byte) []byte { return seal(change(bytes.Clone(good[:len(good)-checksumBytes]))) }
 	type later struct {
 		Envelope map[string]any `msgpack:"envelope"`
 		Body     map[string]any `msgpack:"body"`
@@ -119,17 +119,32 @@ func TestLaterVersions(t *testing.T) {
 		"a later format": {with(func(d []byte) []byte { d[0] = commandFormat + 1; return d }), true},
 		"a later kind":   {with(func(d []byte) []byte { d[1] = byte(KindSweep) + 1; return d }), true},
 		"kind 0":         {with(func(d []byte) []byte { d[1] = 0; return d }), true},
-		"a later field":  {append([]byte{commandFormat, byte(KindGrant)}, field...), true},
+		"a later field":  {seal(append([]byte{commandFormat, byte(KindGrant)}, field...)), true},
 		"nothing":        {nil, false},
 		"one byte":       {good[:1], false},
 		"cut off":        {good[:len(good)-1], false},
 		"a byte more":    {append(bytes.Clone(good), 0xc0), false},
+		"a value more":   {with(func(d []byte) []byte { return append(d, 0xc0) }), false},
 	} {
 		_, err := DecodeCommand(c.data)
 		if err == nil {
 			t.Errorf("%s is decoded", name)
 		} else if errors.Is(err, ErrUpgrade) != c.upgrade {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestDamagedCommands: no flipped bit makes another command.
+func TestDamagedCommands(t *testing.T) {
+	good := encode(t, &Grant{Scope{ID{1}, ID{2}}, "usr_alice", "/a", []ID{{3}}, nil})
+	for i := range good {
+		for bit := range 8 {
+			data := bytes.Clone(good)
+			data[i] ^= 1 << bit
+			if c, err := DecodeCommand(data); err == nil {
+				t.Errorf("bit %d of byte %d: %+v", bit, i, c.Body)
+			}
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 // Limits of names and of what one call or one record may hold.
 const (
 	MaxNameBytes        = 256
-	MaxDescriptionBytes = 4096
+	MaxDescriptionBytes = 1024
 	MaxRolePermissions  = 1000
 	MaxCallRights       = 1000    // permissions, and roles, in one call
 	MaxAssignmentRights = 10_000  // permissions and roles of one assignment
@@ -66,13 +66,19 @@ func ValidatePrincipal(principal string) *Error {
 	return validateText("principal", principal)
 }
 
-// ValidateDescription reports why a text cannot be a description.
+// ValidateDescription reports why a text cannot be a description. Lines and tabs
+// are fine; other control characters would only make answers larger.
 func ValidateDescription(description string) *Error {
 	if len(description) > MaxDescriptionBytes {
 		return errorf(CodeInvalidArgument, "the description has %d bytes, %d at most", len(description), MaxDescriptionBytes)
 	}
 	if !utf8.ValidString(description) {
 		return errorf(CodeInvalidArgument, "the description is not valid UTF-8")
+	}
+	for _, r := range description {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return errorf(CodeInvalidArgument, "the description contains the control character %U: leave it out", r)
+		}
 	}
 	return nil
 }
@@ -107,13 +113,11 @@ func isPlainASCII(s string) bool {
 	return true
 }
 
-// isInvisible reports characters that let two different names look alike:
-// control, bidirectional control, and zero-width ones.
+// isInvisible reports characters that let two different names look alike: those
+// that control, that set a direction, and that take no room.
 func isInvisible(r rune) bool {
-	return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Bidi_Control, r) ||
-		unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r) || unicode.Is(unicode.Variation_Selector, r) ||
-		r == '\u034f' || r == '\u115f' || r == '\u1160' ||
-		r == '\u3164' || r == '\uffa0' || r == '\u2800'
+	return unicode.IsControl(r) || r == '\u2800' || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp,
+		unicode.Bidi_Control, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
 }
 
 func validatePattern(uri string) (string, *Error) {

@@ -160,9 +160,20 @@ func TestValidateDescription(t *testing.T) {
 		{"", ""},
 		{"May read\nand\twrite \u200d …", ""},
 		{strings.Repeat("x", MaxDescriptionBytes), ""},
-		{strings.Repeat("x", MaxDescriptionBytes+1), "4097 bytes, 4096 at most"},
+		{strings.Repeat("x", MaxDescriptionBytes+1), "1025 bytes, 1024 at most"},
 		{"caf\xe9", "not valid UTF-8"},
+		{"a\x01b", "U+0001"},
+		{"a\rb", "U+000D"},
 	})
+}
+
+// TestLookAlikes: no character that takes no room is in a name.
+func TestLookAlikes(t *testing.T) {
+	for _, r := range "\u00ad\u17b4\u2065\u200b\u2060\u3164\ufe0f\ufeff\ufff0\U000e0080\U000e0100" {
+		if err := ValidatePrincipal("usr" + string(r) + "_1"); err == nil {
+			t.Errorf("%U is in a principal", r)
+		}
+	}
 }
 
 func TestID(t *testing.T) {

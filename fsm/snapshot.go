@@ -223,7 +223,9 @@ func (r *snapshotReader) header(s *State) error {
 	if rest[0] != snapshotFormat {
 		return fmt.Errorf("snapshot format %d is not known: %w", rest[0], ErrUpgrade)
 	}
-	s.Level = binary.BigEndian.Uint32(rest[1:])
+	if s.Level = binary.BigEndian.Uint32(rest[1:]); s.Level > MaxLevel {
+		return fmt.Errorf("the snapshot is of level %d, %d at most is known: %w", s.Level, MaxLevel, ErrUpgrade)
+	}
 	copy(s.Epoch[:], rest[5:])
 	s.Revision = binary.BigEndian.Uint64(rest[21:])
 	return nil

@@ -265,3 +265,17 @@ func TestSnapshotWriter(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestLaterLevel: a snapshot whose semantics this version does not know is not
+// half understood.
+func TestLaterLevel(t *testing.T) {
+	state := *newFixture(t).store.State()
+	state.Level = MaxLevel + 1
+	var b bytes.Buffer
+	if err := state.WriteSnapshot(&b); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadSnapshot(&b); !errors.Is(err, ErrUpgrade) {
+		t.Errorf("read with %v", err)
+	}
+}

@@ -14,6 +14,9 @@ const (
 	BuiltInProject        = "remit"
 )
 
+// MaxLevel is the newest level of formats and semantics that this version knows.
+const MaxLevel = 1
+
 // A State is all that a cluster has decided, at one revision. It is immutable:
 // any number of goroutines read it without a lock, for as long as they like.
 // The state of a node that has applied nothing is empty, with revision 0.
@@ -167,14 +170,25 @@ func (p *Project) Principals(after string) iter.Seq[string] {
 	}
 	return func(yield func(string) bool) {
 		for principal := range p.assignments.Principals(after) {
-			for range p.Assignments(principal, "") {
-				if !yield(principal) {
-					return
-				}
-				break
+			if p.holdsAnything(principal) && !yield(principal) {
+				return
 			}
 		}
 	}
+}
+
+// holdsAnything reports whether something that the principal was granted is not
+// dead.
+func (p *Project) holdsAnything(principal string) bool {
+	for _, value := range p.assignments.Held(principal, "") {
+		n := number(0)
+		for r := rights(value); r != ""; {
+			if n, r = r.next(n); !p.dead(n) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (p *Project) assignment(principal, uri string, r rights) Assignment {

@@ -218,7 +218,7 @@ func TestUnknownCommandHalts(t *testing.T) {
 	var halted error
 	m.store.halt = func(err error) { halted = err }
 	good := m.log(&PutPermission{m.scope, readID, "doc.read", ""})
-	for name, data := range map[string][]byte{"a later kind": {commandFormat, 200, 0x80}, "nothing": nil} {
+	for name, data := range map[string][]byte{"a later kind": seal([]byte{commandFormat, 200, 0x80}), "nothing": nil} {
 		func() {
 			defer func() {
 				if recover() == nil {

@@ -135,7 +135,7 @@ func TestBadInput(t *testing.T) {
 		}
 		for _, req := range everyRequest() {
 			if has(req, "description") {
-				refuse(with(req, "description", strings.Repeat("é", 2049)), codes.InvalidArgument, "4098 bytes, 4096 at most")
+				refuse(with(req, "description", strings.Repeat("é", 513)), codes.InvalidArgument, "1026 bytes, 1024 at most")
 			}
 			for _, field := range []string{"user_id", "principal_id"} {
 				for _, bad := range badPrincipals {
