@@ -83,7 +83,7 @@ func (c *connection) dial() (*grpc.ClientConn, error) {
 	if strings.ContainsFunc(c.key, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, usagef("the key (--key, REMIT_KEY) holds a character that no key has, such as a space or a line break")
 	}
-	if c.key != "" && !c.insecure && !loopback(host) {
+	if c.key != "" && !c.insecure && !isLoopback(host) {
 		return nil, &failure{
 			message: fmt.Sprintf("the key is not sent to %s: the connection is not encrypted and leaves this machine", c.addr),
 			hint:    "--insecure (REMIT_INSECURE=true) sends it all the same; everyone on the way can read it",
@@ -98,7 +98,8 @@ func (c *connection) dial() (*grpc.ClientConn, error) {
 		grpc.WithUnaryInterceptor(c.intercept))
 }
 
-func loopback(host string) bool {
+// isLoopback reports whether a host is this machine, as nobody else reaches it.
+func isLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

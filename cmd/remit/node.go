@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -247,14 +246,4 @@ func (l replicatedLog) Apply(ctx context.Context, command []byte) (any, uint64, 
 		err = fmt.Errorf("%w: %w", server.ErrNotApplied, err)
 	}
 	return result, revision, err
-}
-
-// isLoopback reports whether an address to listen on is this machine's alone.
-func isLoopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(strings.Trim(host, "[]"))
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

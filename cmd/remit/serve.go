@@ -92,10 +92,11 @@ func (o *serveOptions) validate() error {
 	for _, listen := range []struct{ flag, addr string }{
 		{"http-addr", o.node.HTTPAddr}, {"grpc-addr", o.node.GRPCAddr}, {"raft-addr", o.node.RaftAddr}, {"gossip-addr", o.gossipAddr},
 	} {
-		if _, _, err := net.SplitHostPort(listen.addr); err != nil {
+		host, _, err := net.SplitHostPort(listen.addr)
+		if err != nil {
 			return usagef("--%s %q is not HOST:PORT", listen.flag, listen.addr)
 		}
-		if !o.insecure && !isLoopback(listen.addr) {
+		if !o.insecure && !isLoopback(host) {
 			return usagef("--%s %q can be reached from other machines, and nothing is encrypted: listen on 127.0.0.1, or accept that with --insecure", listen.flag, listen.addr)
 		}
 	}
