@@ -36,14 +36,23 @@ func (s *State) Check(organisation ID, project, principal string, uris, permissi
 	return p.Check(principal, uris, permissions)
 }
 
+// ValidateCheckSize reports why one check cannot be about so many resources and
+// permissions.
+func ValidateCheckSize(uris, permissions int) *Error {
+	if uris == 0 || permissions == 0 {
+		return errorf(CodeInvalidArgument, "a check needs at least one resource URI and one permission")
+	}
+	if uris*permissions > MaxCheckPairs {
+		return errorf(CodeInvalidArgument, "%d resources times %d permissions are too many pairs, %d at most: split the check",
+			uris, permissions, MaxCheckPairs)
+	}
+	return nil
+}
+
 // Check is State.Check within the project.
 func (p *Project) Check(principal string, uris, permissions []string) (Decision, error) {
-	if len(uris) == 0 || len(permissions) == 0 {
-		return Decision{}, errorf(CodeInvalidArgument, "a check needs at least one resource URI and one permission")
-	}
-	if len(uris)*len(permissions) > MaxCheckPairs {
-		return Decision{}, errorf(CodeInvalidArgument, "%d resources times %d permissions are too many pairs, %d at most: split the check",
-			len(uris), len(permissions), MaxCheckPairs)
+	if err := ValidateCheckSize(len(uris), len(permissions)); err != nil {
+		return Decision{}, err
 	}
 	if err := ValidatePrincipal(principal); err != nil {
 		return Decision{}, err

@@ -103,7 +103,9 @@ func allocated(f func()) uint64 {
 // damage is no reason for it.
 func TestLaterVersions(t *testing.T) {
 	good := encode(t, &Grant{Scope{ID{1}, ID{2}}, "u", "/a", []ID{{3}}, nil})
-	with := func(change func(data []byte) []byte) []byte { return seal(change(bytes.Clone(good[:len(good)-checksumBytes]))) }
+	with := func(change func(data []byte) []byte) []byte {
+		return seal(change(bytes.Clone(good[:len(good)-checksumBytes])))
+	}
 	type later struct {
 		Envelope map[string]any `msgpack:"envelope"`
 		Body     map[string]any `msgpack:"body"`

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"iter"
+	"slices"
 	"strings"
 
 	"github.com/remit-io/remit/fsm"
@@ -90,9 +91,13 @@ func (s *Server) GetUserPermissionsAndRolesOnResource(ctx context.Context, req *
 	if !req.IncludeInherited {
 		return resp, nil
 	}
+	weight := 0
 	for a := range v.Reaching(req.UserId, uri) {
 		if a.URI == uri {
 			continue
+		}
+		if weight += (located{a, v}).weigh(); weight > maxPageBytes {
+			return nil, tooMuch("%s inherits too much on %s for one answer: ask for each resource above it", req.UserId, uri)
 		}
 		for _, p := range a.Permissions {
 			resp.InheritedPermissions = append(resp.InheritedPermissions,
@@ -149,6 +154,9 @@ func (s *Server) GetAllAssignmentsForPrincipal(ctx context.Context, req *permiss
 	}
 	taken, more := page(assignmentsIn(views, req.PrincipalId, behind), limit, func(located) bool { return true }, located.weigh)
 	resp := &permissionsv1.GetAllAssignmentsForPrincipalResponse{Pagination: &paginationv1.PaginationResponse{}, Token: s.tokenOf(state)}
+	if len(taken) == 1 && taken[0].weigh() > maxPageBytes {
+		return nil, tooMuch("what %s was granted on %s is too much for one answer: ask for that resource alone, which names roles by id", req.PrincipalId, taken[0].URI)
+	}
 	for _, a := range taken {
 		resp.Assignments = append(resp.Assignments, &permissionsv1.Assignment{
 			ResourceUri: a.URI, Permissions: a.in.permissionMessages(a.Permissions), Roles: a.in.roleMessages(a.Roles), ProjectName: a.in.Name,
@@ -209,6 +217,9 @@ func assignmentsIn(views []view, principal, behind string) iter.Seq[located] {
 	}
 }
 
+// checkChunk is how many resources are judged between two looks at the clock.
+const checkChunk = 64
+
 // Check decides whether a principal holds every permission on every resource.
 func (s *Server) Check(ctx context.Context, req *permissionsv1.CheckPermissionRequest) (*permissionsv1.CheckPermissionResponse, error) {
 	state, err := s.read(ctx, req)
@@ -225,14 +236,25 @@ func (s *Server) Check(ctx context.Context, req *permissionsv1.CheckPermissionRe
 			return nil, invalid("the permission name %s has %d bytes, %d at most", quote(name), len(name), fsm.MaxNameBytes)
 		}
 	}
-	decision, err := v.Check(req.PrincipalId, req.ResourceUris, req.Permissions)
-	if err != nil {
+	if err := fsm.ValidateCheckSize(len(req.ResourceUris), len(req.Permissions)); err != nil {
 		return nil, err
 	}
-	resp := &permissionsv1.CheckPermissionResponse{Passed: decision.Passed, Token: s.tokenOf(state)}
-	for _, m := range decision.Missing {
-		resp.MissingPermissions = append(resp.MissingPermissions,
-			&permissionsv1.MissingPermission{ResourceUri: m.URI, MissingPermissions: m.Permissions})
+	resp := &permissionsv1.CheckPermissionResponse{Passed: true, Token: s.tokenOf(state)}
+	// Some at a time: a check of many resources can take long for a principal who
+	// holds much, and nobody may be waiting any more.
+	for uris := range slices.Chunk(req.ResourceUris, checkChunk) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		decision, err := v.Check(req.PrincipalId, uris, req.Permissions)
+		if err != nil {
+			return nil, err
+		}
+		resp.Passed = resp.Passed && decision.Passed
+		for _, m := range decision.Missing {
+			resp.MissingPermissions = append(resp.MissingPermissions,
+				&permissionsv1.MissingPermission{ResourceUri: m.URI, MissingPermissions: m.Permissions})
+		}
 	}
 	return resp, nil
 }

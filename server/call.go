@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
 )
 
 // Metadata that a caller may send beside a request.
@@ -43,11 +44,7 @@ func (s *Server) Interceptor(ctx context.Context, req any, info *grpc.UnaryServe
 	if public[methodOf(info.FullMethod)] {
 		return handler(ctx, req)
 	}
-	if err := s.fresh.started(); err != nil {
-		return nil, err
-	}
-	state := s.store.State()
-	c, err := authenticate(ctx, state)
+	c, err := s.admit(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -59,6 +56,33 @@ func (s *Server) Interceptor(ctx context.Context, req any, info *grpc.UnaryServe
 		return nil, statusOf(err)
 	}
 	return resp, nil
+}
+
+// Tap refuses a gRPC call without a valid key by its headers alone, before the
+// node reads and decodes a message of a stranger's.
+func (s *Server) Tap(ctx context.Context, info *tap.Info) (context.Context, error) {
+	if public[methodOf(info.FullMethodName)] {
+		return ctx, nil
+	}
+	_, err := s.admit(metadata.NewIncomingContext(ctx, info.Header))
+	return ctx, err
+}
+
+// Admit is Tap for a Local: it takes the context of a call before its message is
+// there.
+func (s *Server) Admit(ctx context.Context) error {
+	sent, _ := metadata.FromOutgoingContext(ctx)
+	_, err := s.admit(metadata.NewIncomingContext(ctx, sent))
+	return err
+}
+
+// admit finds out who calls. Interceptor asks anew after Tap: a key may end while
+// a message is under way.
+func (s *Server) admit(ctx context.Context) (*call, error) {
+	if err := s.fresh.started(); err != nil {
+		return nil, err
+	}
+	return authenticate(ctx, s.store.State())
 }
 
 // LocalInterceptor is Interceptor for a Local: it repeats the answer's token as

@@ -331,3 +331,16 @@ func TestFreshnessBeforeInit(t *testing.T) {
 		<-stopped
 	})
 }
+
+// TestCheckOfNobody: a check of many resources ends when its caller is gone.
+func TestCheckOfNobody(t *testing.T) {
+	n := newNode(t).ready()
+	d := n.localDoor()
+	d.permission("read")
+	ctx, cancel := context.WithCancel(d.ctx)
+	cancel()
+	_, err := d.call(ctx, &permissionsv1.CheckPermissionRequest{
+		ProjectName: project, PrincipalId: "anna", ResourceUris: []string{"/a"}, Permissions: []string{"read"},
+	})
+	wantCode(t, err, codes.Canceled)
+}

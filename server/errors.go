@@ -50,6 +50,11 @@ func unauthenticated(format string, args ...any) error {
 	return status.Errorf(codes.Unauthenticated, format, args...)
 }
 
+// tooMuch words an answer that would be larger than clients accept.
+func tooMuch(format string, principal, uri string) error {
+	return status.Errorf(codes.ResourceExhausted, format, quote(principal), quote(uri))
+}
+
 // quote words a value of the caller's in a message, of bounded length.
 func quote(s string) string {
 	if len(s) > 256 {

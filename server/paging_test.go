@@ -300,24 +300,23 @@ func TestAssignmentsOverProjects(t *testing.T) {
 	wantStrings(t, "without the cursor's project", got, want[3:]...)
 }
 
-// TestHeavyPages: a page ends before its answer is more than gRPC clients take.
+// TestHeavyPages: a page ends before its answer is more than gRPC clients take,
+// and what is too much by itself is refused.
 func TestHeavyPages(t *testing.T) {
 	everyDoor(t, func(t *testing.T, d *door) {
 		description := strings.Repeat("d", fsm.MaxDescriptionBytes)
 		var names []string
-		for i := range 200 {
+		for i := range 600 {
 			names = append(names, fmt.Sprintf("p%03d", i))
 			if _, err := d.call(d.ctx, &permissionsv1.CreatePermissionRequest{ProjectName: project, Name: names[i], Description: description}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		var want []string
-		for i := range 8 { // of 800 KiB each
+		for i := range 8 { // of 700 KB each
 			want = append(want, fmt.Sprintf("r%d", i))
 			d.role(want[i], names...)
 		}
-		d.grant("anna", "/a", nil, want[:3])
-		d.grant("anna", "/b", nil, want[:3])
 		limit := int32(100)
 		var got []string
 		pages := 0
@@ -341,12 +340,26 @@ func TestHeavyPages(t *testing.T) {
 		if pages == 0 {
 			t.Error("all on one page")
 		}
+
+		d.grant("anna", "/a", nil, want[:3])
+		d.grant("anna", "/b", nil, want[:3])
 		reply, err := d.call(d.ctx, &permissionsv1.GetAllAssignmentsForPrincipalRequest{ProjectName: project, PrincipalId: "anna"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if r := reply.(*permissionsv1.GetAllAssignmentsForPrincipalResponse); len(r.Assignments) != 1 || r.Pagination.NextCursor == "" {
-			t.Errorf("%d assignments of 2.4 MB each on one page, cursor %q", len(r.Assignments), r.Pagination.NextCursor)
+			t.Errorf("%d assignments of 2 MB each on one page, cursor %q", len(r.Assignments), r.Pagination.NextCursor)
+		}
+		d.held("anna", "/a/b", true)
+
+		d.grant("anna", "/a", nil, want)
+		d.refuse(t, d.ctx, &permissionsv1.GetAllAssignmentsForPrincipalRequest{ProjectName: project, PrincipalId: "anna"},
+			codes.ResourceExhausted, "anna", "/a")
+		d.refuse(t, d.ctx, &permissionsv1.GetUserPermissionsAndRolesOnResourceRequest{
+			ProjectName: project, UserId: "anna", ResourceUri: "/a/b", IncludeInherited: true,
+		}, codes.ResourceExhausted, "anna", "/a/b")
+		if roles := d.held("anna", "/a", false).Roles; len(roles) != len(want) {
+			t.Errorf("%d roles by id, want %d", len(roles), len(want))
 		}
 	})
 }

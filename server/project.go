@@ -152,9 +152,13 @@ func weighPermissions(all []*fsm.Permission) (weight int) {
 	return weight
 }
 
+// weighRoles stops at what no answer can hold.
 func (v view) weighRoles(all []*fsm.Role) (weight int) {
 	for _, r := range all {
 		weight += len(r.Name) + len(r.Description) + fieldBytes + weighPermissions(v.RolePermissions(r))
+		if weight > maxPageBytes {
+			break
+		}
 	}
 	return weight
 }

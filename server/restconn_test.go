@@ -46,7 +46,7 @@ var routes = map[string]struct{ verb, path string }{
 // httpStatuses are the statuses that codes have over HTTP.
 var httpStatuses = map[codes.Code]int{
 	codes.InvalidArgument: 400, codes.Unauthenticated: 401, codes.PermissionDenied: 403, codes.NotFound: 404,
-	codes.AlreadyExists: 409, codes.Unavailable: 503,
+	codes.AlreadyExists: 409, codes.ResourceExhausted: 429, codes.Unavailable: 503,
 }
 
 // A restConn makes gRPC calls by HTTP requests, as a client of the REST API
@@ -56,7 +56,7 @@ type restConn struct {
 	handler http.Handler
 }
 
-func newRESTConn(n *node) *restConn { return &restConn{n.t, rest.Handler(n.local)} }
+func newRESTConn(n *node) *restConn { return &restConn{n.t, rest.Handler(n.local, n.server.Admit)} }
 
 func (c *restConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
 	c.t.Helper()

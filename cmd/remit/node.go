@@ -27,6 +27,13 @@ const (
 	// streamWorkers is how many goroutines stand ready for gRPC calls. More calls
 	// at a time get goroutines of their own.
 	streamWorkers = 64
+	// maxStreams bounds the calls under way on one connection, and
+	// maxHeaderBytes the headers of each: a key is asked for after them.
+	maxStreams     = 1000
+	maxHeaderBytes = 64 << 10
+	// connectTimeout bounds how long a connection may take to say that it speaks
+	// gRPC. A node that ends waits for those that have not.
+	connectTimeout = 3 * time.Second
 )
 
 // NodeConfig says how to open a node. The addresses may have port 0.
@@ -117,12 +124,16 @@ func OpenNode(ctx context.Context, cfg NodeConfig) (_ *Node, err error) {
 
 func (n *Node) serve() {
 	n.grpc = grpc.NewServer(
+		grpc.InTapHandle(n.server.Tap),
 		grpc.UnaryInterceptor(n.server.Interceptor),
 		grpc.StreamInterceptor(n.server.StreamInterceptor),
 		grpc.MaxRecvMsgSize(server.MaxRequestBytes),
 		// Goroutines that live on keep their grown stacks: a check takes a sixth
 		// less of the processor than with a new one for each call.
 		grpc.NumStreamWorkers(streamWorkers),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.MaxHeaderListSize(maxHeaderBytes),
+		grpc.ConnectionTimeout(connectTimeout),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 	)
 	n.server.Register(n.grpc)
@@ -131,11 +142,14 @@ func (n *Node) serve() {
 	local := server.NewLocal(n.server.LocalInterceptor)
 	n.server.Register(local)
 	n.http = &http.Server{
-		Handler:           n.handler(rest.Handler(local)),
+		Handler:           n.handler(rest.Handler(local, n.server.Admit)),
+		MaxHeaderBytes:    maxHeaderBytes,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       time.Minute,
 		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          slog.NewLogLogger(n.logger.Handler(), slog.LevelDebug),
+
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(n.logger.Handler(), slog.LevelWarn),
 	}
 	n.running.Go(func() {
 		if err := n.http.Serve(n.httpListener); !errors.Is(err, http.ErrServerClosed) {

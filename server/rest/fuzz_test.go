@@ -77,7 +77,7 @@ func FuzzPath(f *testing.F) {
 		}
 		conn := &fakeConn{}
 		w := httptest.NewRecorder()
-		rest.Handler(conn).ServeHTTP(w, r)
+		rest.Handler(conn, nil).ServeHTTP(w, r)
 		checkAnswer(t, conn, w)
 	})
 }
@@ -107,7 +107,7 @@ func FuzzBody(f *testing.F) {
 		r.Header.Set("Content-Type", contentType)
 		conn := &fakeConn{}
 		w := httptest.NewRecorder()
-		rest.Handler(conn).ServeHTTP(w, r)
+		rest.Handler(conn, nil).ServeHTTP(w, r)
 		checkAnswer(t, conn, w)
 	})
 }

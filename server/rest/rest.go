@@ -24,11 +24,14 @@ import (
 // Handler serves /permissions-service/v1 by calls of the permissions service on
 // conn. Every other path is answered as an unknown one.
 //
+// admit judges a call by its headers, as the context carries them for conn: one
+// that it fails is answered before its body is read. nil admits every call.
+//
 // It must be given paths as they came: an http.ServeMux in front of it would
 // redirect resource URIs whose leading slash is doubled.
-func Handler(conn grpc.ClientConnInterface) http.Handler {
+func Handler(conn grpc.ClientConnInterface, admit func(context.Context) error) http.Handler {
 	client := permissionsv1.NewPermissionsServiceClient(conn)
-	return router{
+	return router{admit, []route{
 		at("/permissions", methods{
 			http.MethodPost: unary(client.CreatePermission),
 			http.MethodGet:  unary(client.ListPermissions),
@@ -58,7 +61,7 @@ func Handler(conn grpc.ClientConnInterface) http.Handler {
 			http.MethodPut:    unary(client.UpdateRole),
 			http.MethodDelete: unary(client.DeleteRole),
 		}),
-	}
+	}}
 }
 
 // methods are the calls of one path by HTTP method.
@@ -91,6 +94,12 @@ func (rt router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		writeError(w, err)
 		return
+	}
+	if rt.admit != nil {
+		if err := rt.admit(ctx); err != nil {
+			writeError(w, err)
+			return
+		}
 	}
 	var header metadata.MD
 	answer, err := call(ctx, func(m proto.Message) error { return fill(m, w, r, variables) }, grpc.Header(&header))

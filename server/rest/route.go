@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"maps"
 	"net/http"
 	"net/url"
@@ -15,7 +16,10 @@ import (
 const base = "/permissions-service/v1"
 
 // A router holds the routes; the first one that matches a path has it.
-type router []route
+type router struct {
+	admit  func(context.Context) error
+	routes []route
+}
 
 // A route is one path with the calls on it.
 type route struct {
@@ -55,7 +59,7 @@ func (rt router) find(w http.ResponseWriter, r *http.Request) (method, []variabl
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, route := range rt {
+	for _, route := range rt.routes {
 		variables, ok := route.match(segments)
 		if !ok {
 			continue
