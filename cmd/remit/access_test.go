@@ -23,6 +23,44 @@ func TestGrantAndRevoke(t *testing.T) {
 		"revoke", "usr_123", "--permission", "document.read", "--on", "/project/456/documents", "-o", "json")
 }
 
+func TestRevokeSaysWhatChanged(t *testing.T) {
+	f := startFake(t)
+	stageRole(t)
+	const document = "/project/456/documents/789"
+	stage(t,
+		"grant usr_123 --role document_editor --permission document.share --on /project/456",
+		"grant usr_123 --permission document.read --on "+document)
+	prints(t, `
+revoked from usr_123: permission document.read on /project/456/documents/789
+usr_123 held no role document_editor, permission document.share on exactly /project/456/documents/789
+usr_123 still holds role document_editor from /project/456
+usr_123 still holds permission document.share from /project/456
+`, "revoke", "usr_123", "--role", "document_editor", "--permission", "document.read", "--permission", "document.share", "--on", document)
+	prints(t, `
+usr_123 held nothing of this on exactly /project/456/documents/789: nothing changed
+usr_123 still holds role document_editor from /project/456
+`, "revoke", "usr_123", "--role", "id-4", "--on", document)
+	looked := false
+	for _, request := range f.requests {
+		if look, ok := request.(*permissionsv1.GetUserPermissionsAndRolesOnResourceRequest); ok {
+			looked = true
+			if look.GetConsistency() != permissionsv1.Consistency_FULLY_CONSISTENT || !look.GetIncludeInherited() {
+				t.Errorf("looked with %v", look)
+			}
+		}
+	}
+	if !looked {
+		t.Error("did not look")
+	}
+	last[*permissionsv1.RevokeUserPermissionsAndRolesOnResourceRequest](t, f) // revoked all the same
+
+	f.requests = nil
+	stage(t, "revoke usr_123 --role document_editor --on "+document+" -o json")
+	if len(f.requests) != 1 {
+		t.Errorf("with JSON it sent %v", f.requests)
+	}
+}
+
 func TestGrantAndRevokeErrors(t *testing.T) {
 	startFake(t)
 	for _, verb := range []string{"grant", "revoke"} {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // failure is an error that comes with advice.
@@ -16,6 +18,17 @@ type failure struct {
 func (f *failure) Error() string { return f.message }
 
 func (f *failure) Unwrap() error { return f.cause }
+
+// exists says by the error of a look-up whether there is what was looked for.
+func exists(err error) (bool, error) {
+	switch status.Code(err) {
+	case codes.OK:
+		return true, nil
+	case codes.NotFound:
+		return false, nil
+	}
+	return false, err
+}
 
 // usageError is a mistake in the command line itself.
 type usageError struct {

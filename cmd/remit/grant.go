@@ -19,6 +19,9 @@ func (r *resource) String() string { return string(*r) }
 func (r *resource) Type() string { return "URI" }
 
 func (r *resource) Set(uri string) error {
+	if uri == "" {
+		return errors.New("is empty")
+	}
 	if *r != "" {
 		return errors.New("only one resource URI can be given")
 	}
@@ -26,17 +29,36 @@ func (r *resource) Set(uri string) error {
 	return nil
 }
 
+// permissionNames are the names given by repeating a flag. No name holds a comma,
+// so whoever writes one means two names.
+type permissionNames []string
+
+func (p *permissionNames) String() string { return strings.Join(*p, ", ") }
+
+func (p *permissionNames) Type() string { return "stringArray" }
+
+func (p *permissionNames) Set(name string) error {
+	switch {
+	case name == "":
+		return errors.New("is empty")
+	case strings.Contains(name, ","):
+		return errors.New("holds a comma: repeat the flag for each permission")
+	}
+	*p = append(*p, name)
+	return nil
+}
+
 // rights is what is granted or revoked, and where, as the flags say.
 type rights struct {
 	on          resource
 	roles       []string
-	permissions []string
+	permissions permissionNames
 }
 
 func (r *rights) addFlags(cmd *cobra.Command, verb string) {
 	cmd.Flags().Var(&r.on, "on", "the resource, such as /project/456/documents")
 	cmd.Flags().StringArrayVar(&r.roles, "role", nil, "`role` to "+verb+", by name or id; may be repeated")
-	cmd.Flags().StringArrayVar(&r.permissions, "permission", nil, "`permission` to "+verb+"; may be repeated")
+	cmd.Flags().Var(&r.permissions, "permission", "`permission` to "+verb+"; may be repeated")
 }
 
 func (r *rights) check(verb string) error {
@@ -97,43 +119,5 @@ A segment of the URI may be *, which stands for exactly one segment of any name.
 	}
 	c.addFlags(cmd)
 	r.addFlags(cmd, "grant")
-	return cmd
-}
-
-func newRevokeCommand(c *connection) *cobra.Command {
-	var r rights
-	cmd := &cobra.Command{
-		Use:   "revoke PRINCIPAL",
-		Short: "Take roles and permissions on a resource back",
-		Long: `Takes back roles and permissions that were granted to a principal on exactly this
-resource URI. What was not granted there is no error. What the principal holds
-by another role or from a URI above stays: see remit assignments.`,
-		Example: `  remit revoke usr_123 --role document_editor --on /project/456/documents
-  remit revoke usr_123 --permission document.share --on /project/456/documents/789
-  remit revoke service:ci --role auditor --on '/project/*/documents'`,
-		Args: exactly("PRINCIPAL"),
-		RunE: c.run(func(cmd *cobra.Command, client permissionsv1.PermissionsServiceClient, args []string) error {
-			if err := r.check("revoke"); err != nil {
-				return err
-			}
-			revoked, err := client.RevokeUserPermissionsAndRolesOnResource(cmd.Context(),
-				&permissionsv1.RevokeUserPermissionsAndRolesOnResourceRequest{
-					ProjectName: c.project,
-					UserId:      args[0],
-					ResourceUri: string(r.on),
-					Permissions: r.permissions,
-					Roles:       r.roles,
-				})
-			if err != nil {
-				return err
-			}
-			return c.print(cmd, revoked, func() error {
-				_, err := fmt.Fprintln(cmd.OutOrStdout(), printable(fmt.Sprintf("revoked from %s: %s on %s", args[0], &r, r.on)))
-				return err
-			})
-		}),
-	}
-	c.addFlags(cmd)
-	r.addFlags(cmd, "revoke")
 	return cmd
 }

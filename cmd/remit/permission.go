@@ -48,12 +48,15 @@ func (c *connection) printPermission(cmd *cobra.Command, p permissionAnswer) err
 }
 
 func newPermissionCreateCommand(c *connection) *cobra.Command {
-	var description string
+	var (
+		description string
+		replace     bool
+	)
 	cmd := &cobra.Command{
 		Use:   "create NAME",
 		Short: "Create a permission",
-		Long: `Creates a permission. If the project has one of this name already, its
-description is replaced.
+		Long: `Creates a permission. If the project has one of this name already, that is an
+error; with --replace its description is replaced.
 
 A name is a letter or digit and then up to 255 letters, digits and characters
 of . _ : - (document.read).`,
@@ -61,6 +64,21 @@ of . _ : - (document.read).`,
   remit permission create invoice.pay -o json`,
 		Args: exactly("NAME"),
 		RunE: c.run(func(cmd *cobra.Command, client permissionsv1.PermissionsServiceClient, args []string) error {
+			if !replace {
+				_, err := client.GetPermission(cmd.Context(), &permissionsv1.GetPermissionRequest{
+					ProjectName: c.project,
+					Name:        args[0],
+					Consistency: permissionsv1.Consistency_FULLY_CONSISTENT,
+				})
+				if found, err := exists(err); err != nil {
+					return err
+				} else if found {
+					return &failure{
+						message: fmt.Sprintf("permission %q exists already", args[0]),
+						hint:    fmt.Sprintf("remit permission update %s --description TEXT changes it; --replace replaces it", printable(args[0])),
+					}
+				}
+			}
 			created, err := client.CreatePermission(cmd.Context(), &permissionsv1.CreatePermissionRequest{
 				ProjectName: c.project,
 				Name:        args[0],
@@ -73,6 +91,7 @@ of . _ : - (document.read).`,
 		}),
 	}
 	cmd.Flags().StringVar(&description, "description", "", "`text` that says what it allows, for people")
+	cmd.Flags().BoolVar(&replace, "replace", false, "replace the permission's description if there is one of this name")
 	return cmd
 }
 
@@ -162,6 +181,18 @@ same name is a new permission that nobody holds.`,
   remit permission delete document.read -o json`,
 		Args: exactly("NAME"),
 		RunE: c.run(func(cmd *cobra.Command, client permissionsv1.PermissionsServiceClient, args []string) error {
+			// JSON is the answer alone.
+			found := true
+			if c.output != asJSON {
+				_, err := client.GetPermission(cmd.Context(), &permissionsv1.GetPermissionRequest{
+					ProjectName: c.project,
+					Name:        args[0],
+					Consistency: permissionsv1.Consistency_FULLY_CONSISTENT,
+				})
+				if found, err = exists(err); err != nil {
+					return err
+				}
+			}
 			deleted, err := client.DeletePermission(cmd.Context(), &permissionsv1.DeletePermissionRequest{
 				ProjectName: c.project,
 				Name:        args[0],
@@ -170,7 +201,11 @@ same name is a new permission that nobody holds.`,
 				return err
 			}
 			return c.print(cmd, deleted, func() error {
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "deleted permission %s\n", printable(args[0]))
+				text := "deleted permission %s\n"
+				if !found {
+					text = "no permission is called %s: nothing changed\n"
+				}
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), text, printable(args[0]))
 				return err
 			})
 		}),

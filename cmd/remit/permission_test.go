@@ -24,7 +24,27 @@ ID:           id-1
   "project_name": "production",
   "token": "t1"
 }
-`, "permission", "create", "document.read", "-o", "json")
+`, "permission", "create", "document.read", "-o", "json", "--replace")
+}
+
+// The call replaces; the command does so only when told.
+func TestPermissionCreateExisting(t *testing.T) {
+	f := startFake(t)
+	stage(t, "permission create document.read --description Reads")
+	fails(t, `
+remit: permission "document.read" exists already
+hint: remit permission update document.read --description TEXT changes it; --replace replaces it
+`, "permission", "create", "document.read", "--description", "Lies")
+	if request := last[*permissionsv1.GetPermissionRequest](t, f); request.GetConsistency() != permissionsv1.Consistency_FULLY_CONSISTENT {
+		t.Errorf("looked with %v", request)
+	}
+	prints(t, `
+Name:         document.read
+Description:  Reads more
+Project:      production
+ID:           id-1
+`, "permission", "create", "document.read", "--description", "Reads more", "--replace")
+	fails(t, "remit: project \"nowhere\" does not exist\n", "permission", "create", "document.read", "--project", "nowhere")
 }
 
 func TestPermissionGet(t *testing.T) {
@@ -87,6 +107,8 @@ func TestPermissionDelete(t *testing.T) {
 	startFake(t)
 	stage(t, "permission create document.read")
 	prints(t, "deleted permission document.read\n", "permission", "delete", "document.read")
+	prints(t, "no permission is called document.read: nothing changed\n", "permission", "delete", "document.read")
+	fails(t, "remit: project \"nowhere\" does not exist\n", "permission", "delete", "document.read", "--project", "nowhere")
 	prints(t, `
 {
   "token": "t2"

@@ -63,17 +63,34 @@ func names[T interface{ GetName() string }](things []T) []string {
 func newRoleCreateCommand(c *connection) *cobra.Command {
 	var (
 		description string
-		permissions []string
+		permissions permissionNames
+		replace     bool
 	)
 	cmd := &cobra.Command{
 		Use:   "create NAME",
 		Short: "Create a role",
 		Long: `Creates a role of permissions that exist. If the project has a role of this name
-already, its description and its permissions are replaced.`,
+already, that is an error; with --replace its description and its permissions
+are replaced, and it stays granted where it is.`,
 		Example: `  remit role create document_editor --permission document.read --permission document.write
   remit role create auditor --description "Reads everything" --permission document.read -o json`,
 		Args: exactly("NAME"),
 		RunE: c.run(func(cmd *cobra.Command, client permissionsv1.PermissionsServiceClient, args []string) error {
+			if !replace {
+				present, err := client.GetRole(cmd.Context(), &permissionsv1.GetRoleRequest{
+					ProjectName: c.project,
+					Id:          args[0],
+					Consistency: permissionsv1.Consistency_FULLY_CONSISTENT,
+				})
+				if found, err := exists(err); err != nil {
+					return err
+				} else if found && present.GetName() == args[0] {
+					return &failure{
+						message: fmt.Sprintf("role %q exists already", args[0]),
+						hint:    fmt.Sprintf("remit role update %s --add-permission X adds to it; --replace replaces it", printable(args[0])),
+					}
+				}
+			}
 			created, err := client.CreateRole(cmd.Context(), &permissionsv1.CreateRoleRequest{
 				ProjectName: c.project,
 				Name:        args[0],
@@ -87,7 +104,8 @@ already, its description and its permissions are replaced.`,
 		}),
 	}
 	cmd.Flags().StringVar(&description, "description", "", "`text` that says what it is for, for people")
-	cmd.Flags().StringArrayVar(&permissions, "permission", nil, "`permission` in the role; may be repeated")
+	cmd.Flags().Var(&permissions, "permission", "`permission` in the role; may be repeated")
+	cmd.Flags().BoolVar(&replace, "replace", false, "replace the role if there is one of this name")
 	return cmd
 }
 
@@ -132,6 +150,18 @@ same name is a new role that nobody holds.`,
   remit role delete 6f1f4b0e-3c1a-4a65-9d2c-0c7f0f6f2d11`,
 		Args: exactly("ROLE"),
 		RunE: c.run(func(cmd *cobra.Command, client permissionsv1.PermissionsServiceClient, args []string) error {
+			// JSON is the answer alone.
+			found := true
+			if c.output != asJSON {
+				_, err := client.GetRole(cmd.Context(), &permissionsv1.GetRoleRequest{
+					ProjectName: c.project,
+					Id:          args[0],
+					Consistency: permissionsv1.Consistency_FULLY_CONSISTENT,
+				})
+				if found, err = exists(err); err != nil {
+					return err
+				}
+			}
 			deleted, err := client.DeleteRole(cmd.Context(), &permissionsv1.DeleteRoleRequest{
 				ProjectName: c.project,
 				Id:          args[0],
@@ -140,7 +170,11 @@ same name is a new role that nobody holds.`,
 				return err
 			}
 			return c.print(cmd, deleted, func() error {
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "deleted role %s\n", printable(args[0]))
+				text := "deleted role %s\n"
+				if !found {
+					text = "no role is called %s: nothing changed\n"
+				}
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), text, printable(args[0]))
 				return err
 			})
 		}),

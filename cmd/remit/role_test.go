@@ -51,6 +51,27 @@ remit: permission "nothing" does not exist
 `, "role", "create", "x", "--permission", "nothing")
 }
 
+// The call replaces; the command does so only when told.
+func TestRoleCreateExisting(t *testing.T) {
+	f := startFake(t)
+	stageRole(t)
+	fails(t, `
+remit: role "document_editor" exists already
+hint: remit role update document_editor --add-permission X adds to it; --replace replaces it
+`, "role", "create", "document_editor", "--permission", "document.share")
+	if request := last[*permissionsv1.GetRoleRequest](t, f); request.GetConsistency() != permissionsv1.Consistency_FULLY_CONSISTENT {
+		t.Errorf("looked with %v", request)
+	}
+	prints(t, `
+Name:         document_editor
+Description:  -
+Permissions:  document.share
+Project:      production
+ID:           id-4
+`, "role", "create", "document_editor", "--permission", "document.share", "--replace")
+	fails(t, "remit: project \"nowhere\" does not exist\n", "role", "create", "document_editor", "--project", "nowhere")
+}
+
 func TestRoleGet(t *testing.T) {
 	startFake(t)
 	stage(t, "role create empty")
@@ -139,6 +160,8 @@ func TestRoleDelete(t *testing.T) {
 	startFake(t)
 	stage(t, "role create empty")
 	prints(t, "deleted role empty\n", "role", "delete", "empty")
+	prints(t, "no role is called empty: nothing changed\n", "role", "delete", "empty")
+	fails(t, "remit: project \"nowhere\" does not exist\n", "role", "delete", "empty", "--project", "nowhere")
 	prints(t, "{\n  \"token\": \"\"\n}\n", "role", "delete", "empty", "-o", "json")
 }
 

@@ -15,8 +15,8 @@ type roleChange struct {
 	described   bool
 	description string
 	replacing   bool
-	permissions []string
-	add, remove []string
+	permissions permissionNames
+	add, remove permissionNames
 }
 
 func newRoleUpdateCommand(c *connection) *cobra.Command {
@@ -70,9 +70,9 @@ the same moment the later one wins.`,
 	}
 	cmd.Flags().StringVar(&change.rename, "rename", "", "the `name` it shall have")
 	cmd.Flags().StringVar(&change.description, "description", "", "the `text` it shall have, for people")
-	cmd.Flags().StringArrayVar(&change.permissions, "permission", nil, "`permission` the role shall have, in place of those it has; may be repeated")
-	cmd.Flags().StringArrayVar(&change.add, "add-permission", nil, "`permission` to put into the role; may be repeated")
-	cmd.Flags().StringArrayVar(&change.remove, "remove-permission", nil, "`permission` to take out of the role; may be repeated")
+	cmd.Flags().Var(&change.permissions, "permission", "`permission` the role shall have, in place of those it has; may be repeated")
+	cmd.Flags().Var(&change.add, "add-permission", "`permission` to put into the role; may be repeated")
+	cmd.Flags().Var(&change.remove, "remove-permission", "`permission` to take out of the role; may be repeated")
 	return cmd
 }
 
