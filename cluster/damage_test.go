@@ -2,9 +2,15 @@ package cluster
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"log/slog"
 	"maps"
+	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -115,5 +121,97 @@ func TestLostLog(t *testing.T) {
 		"snapshots' descriptions empty": {with(image, "snapshots/*/meta.json", empty), []string{"no readable snapshot"}},
 	} {
 		t.Run(name, func(t *testing.T) { wantRefused(t, test.image, append(test.words, advice...)...) })
+	}
+}
+
+// TestDamagedFiles opens folders with files that can be read and make no sense.
+func TestDamagedFiles(t *testing.T) {
+	image := snapshotImage(t)
+	cut := func(part func(size int) int) map[string][]byte {
+		return with(image, logFile, func(old []byte) []byte { return old[:part(len(old))] })
+	}
+	garbage := func(old []byte) []byte { return bytes.Repeat([]byte{0xa5}, len(old)) }
+	for name, test := range map[string]struct {
+		image map[string][]byte
+		words []string
+	}{
+		"a byte of the log":      {cut(func(int) int { return 1 }), []string{logFile, "invalid database"}},
+		"a page of the log":      {cut(func(int) int { return os.Getpagesize() }), []string{logFile, "file size too small"}},
+		"a quarter of the log":   {cut(func(size int) int { return size / 4 }), []string{logFile, "cut short"}},
+		"half of the log":        {cut(func(size int) int { return size/2 - os.Getpagesize() }), []string{logFile, "cut short"}},
+		"the log is garbage":     {with(image, logFile, garbage), []string{logFile, "invalid database"}},
+		"only the meta pages":    {with(image, logFile, keepMeta), []string{logFile, "assertion failed"}},
+		"snapshots are garbage":  {with(image, "snapshots/*/state.bin", garbage), []string{snapshotDir, "failed to load any existing snapshots"}},
+		"the newest snapshot is": {with(image, newestState(image), garbage), []string{snapshotDir, "log not found"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			wantRefused(t, test.image, append(test.words, "damaged", "from a backup", "join again")...)
+		})
+	}
+}
+
+// keepMeta is a log of whose pages only the two meta pages are left.
+func keepMeta(old []byte) []byte {
+	return append(bytes.Clone(old[:2*os.Getpagesize()]), make([]byte, len(old)-2*os.Getpagesize())...)
+}
+
+// newestState is the newer of the two snapshots of snapshotImage.
+func newestState(image map[string][]byte) string {
+	var newest string
+	for name, content := range image {
+		if filepath.Base(name) == "state.bin" && len(content) > len(image[newest]) {
+			newest = name
+		}
+	}
+	return newest
+}
+
+// TestGuard makes the fault of a page that a mapped file no longer has.
+func TestGuard(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "mapped")
+	if err := os.WriteFile(path, make([]byte, os.Getpagesize()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	mapped, err := syscall.Mmap(int(f.Fd()), 0, os.Getpagesize(), syscall.PROT_READ, syscall.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Munmap(mapped)
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	var sum byte
+	err = guard(func() error {
+		sum += mapped[0]
+		return nil
+	})
+	var panicked *panicError
+	if !errors.As(err, &panicked) {
+		t.Errorf("a fault gave %v and %d", err, sum)
+	}
+	if was := debug.SetPanicOnFault(false); was {
+		t.Error("faults still panic afterwards")
+	}
+	if err := guard(func() error { return os.ErrInvalid }); !errors.Is(err, os.ErrInvalid) {
+		t.Errorf("an error became %v", err)
+	}
+}
+
+// TestFailedWriteIsNotDamage has Raft panic at open because it cannot store its term.
+func TestFailedWriteIsNotDamage(t *testing.T) {
+	n := &Node{log: slog.New(slog.DiscardHandler), failed: make(chan struct{})}
+	n.ctx, n.cancel = context.WithCancelCause(t.Context())
+	full := errors.New("no space left on device")
+	err := n.read(func() error {
+		n.fail(full)
+		panic("failed to save current term")
+	})
+	if !errors.Is(err, full) || strings.Contains(err.Error(), "damaged") {
+		t.Errorf("error %v", err)
 	}
 }

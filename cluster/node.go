@@ -163,7 +163,7 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 	if err = syncDir(cfg.DataDir); err != nil {
 		return nil, fmt.Errorf("sync data folder %s: %w", cfg.DataDir, err)
 	}
-	if err = n.loadCluster(snaps); err != nil {
+	if err = n.read(func() error { return n.loadCluster(snaps) }); err != nil {
 		return nil, err
 	}
 
@@ -184,8 +184,14 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 		MaxRPCsInFlight:       transportRequestsInFlight,
 		Timeout:               transportTimeout,
 	})
-	if n.raft, err = raft.NewRaft(n.raftConfig(raftLog), cfg.FSM, n.store, n.store, snaps, n.transport); err != nil {
-		return nil, fmt.Errorf("start Raft on data folder %s: %w", cfg.DataDir, err)
+	err = n.read(func() (err error) {
+		if n.raft, err = raft.NewRaft(n.raftConfig(raftLog), cfg.FSM, n.store, n.store, snaps, n.transport); err != nil {
+			err = damagedFolder(cfg.DataDir, err) // the settings are right, so it is what Raft read
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start Raft: %w", err)
 	}
 	if opts.voters == nil {
 		opts.voters = soleVoter(n.serverID())
@@ -199,6 +205,23 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 	}
 	n.log.Info("node opened", "data_dir", cfg.DataDir, "raft_addr", n.RaftAddr(), "has_state", n.HasState())
 	return n, nil
+}
+
+// read runs a step of open that reads the data folder, and says of a panic in it
+// that the folder is damaged, unless the cause was a failed write.
+func (n *Node) read(step func() error) error {
+	err := guard(step)
+	if err == nil {
+		return nil
+	}
+	if failure := n.Err(); failure != nil {
+		return failure
+	}
+	var panicked *panicError
+	if errors.As(err, &panicked) {
+		return damagedFolder(n.cfg.DataDir, err)
+	}
+	return err
 }
 
 func (n *Node) raftConfig(log hclog.Logger) *raft.Config {

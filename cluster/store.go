@@ -1,16 +1,15 @@
 package cluster
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // store is the Raft log and Raft's few durable values (term, vote) in one bbolt file.
@@ -50,23 +49,43 @@ type storeOptions struct {
 	openFile func(name string, flag int, perm os.FileMode) (*os.File, error)
 }
 
+// lockTimeout is how long the log is waited for while another program holds it.
+const lockTimeout = time.Second
+
 func openStore(path string, opts storeOptions) (*store, error) {
-	bolt, err := raftboltdb.New(raftboltdb.Options{
-		Path:   path,
-		NoSync: opts.noSync,
-		BoltOptions: &bbolt.Options{
-			Timeout: time.Second,
-			// The free list is rebuilt at open: one page less to write at every commit.
-			NoFreelistSync: true,
-			FreelistType:   bbolt.FreelistMapType,
-			OpenFile:       opts.openFile,
-		},
+	var bolt *raftboltdb.BoltStore
+	var file *os.File
+	err := guard(func() (err error) {
+		if err = requireWhole(path); err != nil {
+			return err
+		}
+		bolt, err = raftboltdb.New(raftboltdb.Options{
+			Path:   path,
+			NoSync: opts.noSync,
+			BoltOptions: &bbolt.Options{
+				Timeout: lockTimeout,
+				// The free list is rebuilt at open: one page less to write at every commit.
+				NoFreelistSync: true,
+				FreelistType:   bbolt.FreelistMapType,
+				OpenFile: func(name string, flag int, perm os.FileMode) (_ *os.File, err error) {
+					if opts.openFile == nil {
+						file, err = os.OpenFile(name, flag, perm)
+					} else {
+						file, err = opts.openFile(name, flag, perm)
+					}
+					return file, err
+				},
+			},
+		})
+		return err
 	})
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fmt.Errorf("the log %s is locked by another process: stop that process or choose another data folder", path)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("open the log %s: %w", path, err)
+		if file != nil {
+			// After a panic nobody else does it, and the memory map, which stays, would keep the lock.
+			_ = syscall.Flock(int(file.Fd()), syscall.LOCK_UN)
+			_ = file.Close()
+		}
+		return nil, damagedLog(path, err)
 	}
 	return &store{bolt: bolt, opts: opts}, nil
 }
