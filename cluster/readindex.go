@@ -59,6 +59,9 @@ func newReadIndex(n *Node, voters voterConfirmer) *readIndex {
 // answer. It is the leader that knows: elsewhere, and before the node leads, it
 // answers ErrNotLeader at once. It does not wait for the revision to be applied.
 func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
+	if err := n.Err(); err != nil { // Raft leads for a moment longer
+		return 0, fmt.Errorf("%w: %w", ErrNotLeader, err)
+	}
 	if n.raft.State() != raft.Leader {
 		return 0, ErrNotLeader
 	}
