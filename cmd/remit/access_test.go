@@ -69,10 +69,14 @@ func TestGrantAndRevokeErrors(t *testing.T) {
 		fails(t, "remit: unexpected argument \"document.read\"\n"+hint, verb, "usr_123", "document.read", "--on", "/a")
 		fails(t, "remit: nothing to "+verb+": give --role or --permission\n"+hint, verb, "usr_123", "--on", "/a")
 		fails(t, "remit: --on is missing: on which resource?\n"+hint, verb, "usr_123", "--role", "r")
+		fails(t, "remit: --on \"\": is empty: on which resource?\n"+hint, verb, "usr_123", "--role", "r", "--on", "")
+		fails(t, "remit: --permission \"a,b\": holds a comma: repeat the flag for each permission\n"+hint, verb, "usr_123", "--permission", "a,b", "--on", "/a")
+		fails(t, "remit: --permission \"\": is empty\n"+hint, verb, "usr_123", "--permission", "", "--on", "/a")
 		fails(t, "remit: --on \"/b\": only one resource URI can be given\n"+hint, verb, "usr_123", "--role", "r", "--on", "/a", "--on", "/b")
 	}
 	fails(t, `
 remit: role "nobody" does not exist
+hint: remit role list shows what there is
 `, "grant", "usr_123", "--role", "nobody", "--on", "/a")
 }
 
@@ -115,6 +119,8 @@ func TestCheckErrors(t *testing.T) {
 	fails(t, "remit: PRINCIPAL is missing\n"+hint, "check")
 	fails(t, "remit: PERMISSION is missing\n"+hint, "check", "usr_123", "--on", "/a")
 	fails(t, "remit: --on is missing: on which resource?\n"+hint, "check", "usr_123", "document.read")
+	fails(t, "remit: --on is empty: on which resource?\n"+hint, "check", "usr_123", "document.read", "--on", "")
+	fails(t, "remit: permission \"a,b\" holds a comma: leave a space between permissions\n"+hint, "check", "usr_123", "a,b", "--on", "/a")
 	fails(t, "remit: project \"nowhere\" does not exist\n", "check", "usr_123", "document.read", "--on", "/a", "--project", "nowhere")
 }
 
@@ -223,6 +229,8 @@ func TestAssignmentsErrors(t *testing.T) {
 	const hint = "hint: remit assignments --help shows how\n"
 	fails(t, "remit: PRINCIPAL is missing\n"+hint, "assignments")
 	fails(t, "remit: --inherited needs --on: what is inherited on which resource?\n"+hint, "assignments", "usr_123", "--inherited")
+	fails(t, "remit: --on \"\": is empty: on which resource?\n"+hint, "assignments", "usr_123", "--on", "")
+	fails(t, "remit: --project is empty: which project? Only without --on it can be all\n"+hint, "assignments", "usr_123", "--on", "/a", "--project", "")
 	fails(t, "remit: --cursor goes on after a list of all assignments; it does not go with --on\n"+hint,
 		"assignments", "usr_123", "--on", "/a", "--cursor", "1")
 	fails(t, "remit: project \"nowhere\" does not exist\n", "assignments", "usr_123", "--on", "/a", "--project", "nowhere")

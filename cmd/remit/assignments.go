@@ -31,10 +31,12 @@ An empty --project asks for all projects that the key may see.`,
   remit assignments usr_123 --on /project/456/documents
   remit assignments usr_123 --on /project/456/documents/789 --inherited`,
 		Args: exactly("PRINCIPAL"),
-		RunE: c.run(func(cmd *cobra.Command, client permissionsv1.PermissionsServiceClient, args []string) error {
+		RunE: c.runAnyProject(func(cmd *cobra.Command, client permissionsv1.PermissionsServiceClient, args []string) error {
 			switch {
 			case on != "" && part.cursor != "":
 				return usagef("--cursor goes on after a list of all assignments; it does not go with --on")
+			case on != "" && c.project == "":
+				return usagef("--project is empty: which project? Only without --on it can be all")
 			case on != "":
 				return c.assignmentsOn(cmd, client, args[0], string(on), inherited, fresh)
 			case inherited:

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -33,6 +34,14 @@ The exit code is 0 for allowed, 1 for denied and 2 if there was no answer.`,
 			}
 			if len(on) == 0 {
 				return usagef("--on is missing: on which resource?")
+			}
+			if slices.Contains(on, "") {
+				return usagef("--on is empty: on which resource?")
+			}
+			for _, name := range args[1:] {
+				if strings.Contains(name, ",") {
+					return usagef("permission %q holds a comma: leave a space between permissions", name)
+				}
 			}
 			decision, err := client.Check(cmd.Context(), &permissionsv1.CheckPermissionRequest{
 				ProjectName:  c.project,

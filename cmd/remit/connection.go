@@ -52,8 +52,18 @@ func (c *connection) addFlags(cmd *cobra.Command) {
 // A call is the body of a user command, with a client for the node.
 type call func(cmd *cobra.Command, client permissionsv1.PermissionsServiceClient, args []string) error
 
-// run makes a call a command's RunE.
+// run makes a call, which is about one project, a command's RunE.
 func (c *connection) run(call call) func(cmd *cobra.Command, args []string) error {
+	return c.runAnyProject(func(cmd *cobra.Command, client permissionsv1.PermissionsServiceClient, args []string) error {
+		if c.project == "" {
+			return usagef("--project is empty: which project?")
+		}
+		return call(cmd, client, args)
+	})
+}
+
+// runAnyProject is run for a call that takes no project for all of them.
+func (c *connection) runAnyProject(call call) func(cmd *cobra.Command, args []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		conn, err := c.dial()
 		if err != nil {
@@ -131,6 +141,13 @@ func (c *connection) explain(err error, reached bool) error {
 		explained.message = answered.Code().String()
 	}
 	switch code := answered.Code(); {
+	case code == codes.Unavailable && strings.Contains(explained.message, "looked like an HTTP/1.1 header"):
+		explained.message = fmt.Sprintf("%s answers HTTP and not gRPC", c.addr)
+		explained.hint = fmt.Sprintf("is this a node's REST address? --addr (REMIT_ADDR) takes its gRPC address, such as %s", defaultAddr)
+	case code == codes.NotFound && strings.HasPrefix(explained.message, "role "):
+		explained.hint = "remit role list shows what there is"
+	case code == codes.NotFound && strings.HasPrefix(explained.message, "permission "):
+		explained.hint = "remit permission list shows what there is"
 	case (code == codes.Unavailable || code == codes.DeadlineExceeded) && !reached:
 		explained.message = fmt.Sprintf("cannot reach %s: %s", c.addr, explained.message)
 		explained.hint = fmt.Sprintf("is a node running at %s? remit serve --dev starts one; --addr (REMIT_ADDR) names the gRPC address of another", c.addr)

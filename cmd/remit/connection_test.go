@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -40,6 +42,18 @@ func TestSilentNode(t *testing.T) {
 	if got.code != exitError || !strings.HasPrefix(got.stderr, "remit: cannot reach "+listener.Addr().String()+": ") {
 		t.Errorf("%+v", got)
 	}
+}
+
+// The REST port is one off the gRPC port.
+func TestHTTPNode(t *testing.T) {
+	clearEnv(t)
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	addr := server.Listener.Addr().String()
+	fails(t, `
+remit: `+addr+` answers HTTP and not gRPC
+hint: is this a node's REST address? --addr (REMIT_ADDR) takes its gRPC address, such as 127.0.0.1:7601
+`, append(anyCommand, "--addr", addr)...)
 }
 
 func TestTimeout(t *testing.T) {
@@ -134,7 +148,10 @@ func TestConnectionFlags(t *testing.T) {
 		{"--addr", ":7601", `remit: --addr ":7601" is not HOST:PORT, such as 127.0.0.1:7601`},
 		{"--addr", "http://127.0.0.1:7600", `remit: --addr "http://127.0.0.1:7600" is not HOST:PORT, such as 127.0.0.1:7601`},
 		{"--timeout", "0s", `remit: --timeout 0s: must be more than 0`},
-		{"--timeout", "soon", `remit: --timeout "soon": time: invalid duration "soon"`},
+		{"--timeout", "soon", `remit: --timeout "soon": must be a time such as 5s or 500ms`},
+		{"--timeout", "5", `remit: --timeout "5": has no unit: write 5s`},
+		{"--timeout", "1.5", `remit: --timeout "1.5": has no unit: write 1.5s`},
+		{"--project", "", `remit: --project is empty: which project?`},
 		{"--output", "xml", `remit: --output "xml": must be table or json`},
 		{"--key", "two words", `remit: the key (--key, REMIT_KEY) holds a character that no key has, such as a space or a line break`},
 		{"--key", "ends\r", `remit: the key (--key, REMIT_KEY) holds a character that no key has, such as a space or a line break`},

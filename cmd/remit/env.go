@@ -2,9 +2,11 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -63,8 +65,12 @@ func bindEnv(cmd *cobra.Command) error {
 // separator.
 func isList(flag *pflag.Flag) bool { return flag.Value.Type() == "stringArray" }
 
-// flagError says which flag does not take which value, and why.
-func flagError(_ *cobra.Command, err error) error {
+// flagError says which flag does not take which value, and why. A command that
+// does not exist goes first: its flags were read as those of the one above it.
+func flagError(cmd *cobra.Command, err error) error {
+	if unknown := cmd.Flags().Args(); cmd.HasSubCommands() && len(unknown) > 0 {
+		return cmd.ValidateArgs(unknown)
+	}
 	var invalid *pflag.InvalidValueError
 	if errors.As(err, &invalid) {
 		return usagef("--%s %q: %v", invalid.GetFlag().Name, invalid.GetValue(), reason(err))
@@ -76,8 +82,23 @@ func flagError(_ *cobra.Command, err error) error {
 // around it.
 func reason(err error) error {
 	var invalid *pflag.InvalidValueError
-	if errors.As(err, &invalid) {
-		err = invalid.Unwrap()
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	err = invalid.Unwrap()
+	syntax := errors.Is(err, strconv.ErrSyntax)
+	switch kind := invalid.GetFlag().Value.Type(); {
+	case kind == "bool":
+		return errors.New("must be true or false")
+	case kind == "int" && syntax:
+		return errors.New("must be a whole number")
+	case kind == "uint64" && syntax:
+		return errors.New("must be a whole number, 0 or more")
+	case kind == "duration":
+		if _, err := time.ParseDuration(invalid.GetValue() + "s"); err == nil {
+			return fmt.Errorf("has no unit: write %ss", invalid.GetValue())
+		}
+		return errors.New("must be a time such as 5s or 500ms")
 	}
 	var number *strconv.NumError
 	if errors.As(err, &number) {

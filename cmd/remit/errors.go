@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
@@ -75,10 +77,35 @@ func family(cmd *cobra.Command, members ...*cobra.Command) *cobra.Command {
 			return nil
 		}
 		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-			return usagef("%s has no command %q: did you mean %q?", cmd.CommandPath(), args[0], near[0])
+			nearest := slices.MinFunc(near, func(a, b string) int {
+				return cmp.Compare(editDistance(args[0], a), editDistance(args[0], b))
+			})
+			return usagef("%s has no command %q: did you mean %q?", cmd.CommandPath(), args[0], nearest)
 		}
 		return usagef("%s has no command %q", cmd.CommandPath(), args[0])
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	return cmd
+}
+
+// editDistance is how many letters have to be put in, taken out or changed to
+// make one text the other.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			changed := diagonal
+			if a[i] != b[j] {
+				changed++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(changed, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
 }

@@ -20,7 +20,7 @@ func (r *resource) Type() string { return "URI" }
 
 func (r *resource) Set(uri string) error {
 	if uri == "" {
-		return errors.New("is empty")
+		return errors.New("is empty: on which resource?")
 	}
 	if *r != "" {
 		return errors.New("only one resource URI can be given")

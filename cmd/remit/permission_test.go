@@ -58,6 +58,7 @@ ID:           id-1
 `, "permission", "get", "document.read")
 	fails(t, `
 remit: permission "document.write" does not exist
+hint: remit permission list shows what there is
 `, "permission", "get", "document.write")
 }
 
@@ -92,6 +93,7 @@ func TestPermissionUpdateErrors(t *testing.T) {
 	f := startFake(t)
 	fails(t, `
 remit: permission "document.read" does not exist
+hint: remit permission list shows what there is
 `, "permission", "update", "document.read", "--rename", "doc.read")
 	sent := len(f.requests)
 	fails(t, `

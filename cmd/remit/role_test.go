@@ -48,6 +48,7 @@ ID:           id-3
 `, "role", "create", "reader", "--description", "Reads", "--permission", "document.read", "-o", "json")
 	fails(t, `
 remit: permission "nothing" does not exist
+hint: remit permission list shows what there is
 `, "role", "create", "x", "--permission", "nothing")
 }
 
@@ -86,6 +87,7 @@ ID:           id-1
 	prints(t, want, "role", "get", "id-1")
 	fails(t, `
 remit: role "nobody" does not exist
+hint: remit role list shows what there is
 `, "role", "get", "nobody")
 }
 
@@ -141,6 +143,7 @@ remit: role "document_editor" has no permission "document.share"
 `, "role", "update", "document_editor", "--remove-permission", "document.share")
 	fails(t, `
 remit: role "nobody" does not exist
+hint: remit role list shows what there is
 `, "role", "update", "nobody", "--rename", "x")
 	fails(t, `
 remit: nothing to change: give --rename, --description, --permission, --add-permission or --remove-permission

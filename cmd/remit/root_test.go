@@ -49,10 +49,10 @@ func TestEnvironmentSetsChanged(t *testing.T) {
 func TestBadEnvironment(t *testing.T) {
 	startFake(t)
 	for _, test := range []struct{ name, value, want string }{
-		{"REMIT_TIMEOUT", "soon", `remit: the environment variable REMIT_TIMEOUT, for --timeout, is "soon": time: invalid duration "soon"`},
+		{"REMIT_TIMEOUT", "soon", `remit: the environment variable REMIT_TIMEOUT, for --timeout, is "soon": must be a time such as 5s or 500ms`},
 		{"REMIT_OUTPUT", "xml", `remit: the environment variable REMIT_OUTPUT, for --output, is "xml": must be table or json`},
-		{"REMIT_LIMIT", "many", `remit: the environment variable REMIT_LIMIT, for --limit, is "many": invalid syntax`},
-		{"REMIT_CONSISTENT", "maybe", `remit: the environment variable REMIT_CONSISTENT, for --consistent, is "maybe": invalid syntax`},
+		{"REMIT_LIMIT", "many", `remit: the environment variable REMIT_LIMIT, for --limit, is "many": must be a whole number`},
+		{"REMIT_CONSISTENT", "maybe", `remit: the environment variable REMIT_CONSISTENT, for --consistent, is "maybe": must be true or false`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Setenv(test.name, test.value)
@@ -66,6 +66,10 @@ func TestUnknown(t *testing.T) {
 	for _, test := range []struct{ args, want string }{
 		{"frobnicate", "remit: remit has no command \"frobnicate\"\nhint: remit --help shows how\n"},
 		{"chek", "remit: remit has no command \"chek\": did you mean \"check\"?\nhint: remit --help shows how\n"},
+		{"chek bob --on /x", "remit: remit has no command \"chek\": did you mean \"check\"?\nhint: remit --help shows how\n"},
+		{"permission lst", "remit: remit permission has no command \"lst\": did you mean \"list\"?\nhint: remit permission --help shows how\n"},
+		{"permission craete a --description b", "remit: remit permission has no command \"craete\": did you mean \"create\"?\nhint: remit permission --help shows how\n"},
+		{"--frob chek", "remit: unknown flag: --frob\nhint: remit --help shows how\n"},
 		{"permission craete a", "remit: remit permission has no command \"craete\": did you mean \"create\"?\nhint: remit permission --help shows how\n"},
 		{"completion tcl", "remit: remit completion has no command \"tcl\"\nhint: remit completion --help shows how\n"},
 		{"help frobnicate", "remit: remit has no command \"frobnicate\"\nhint: remit help --help shows how\n"},
@@ -76,6 +80,20 @@ func TestUnknown(t *testing.T) {
 		{"role get", "remit: ROLE is missing\nhint: remit role get --help shows how\n"},
 	} {
 		fails(t, test.want, strings.Fields(test.args)...)
+	}
+}
+
+func TestEditDistance(t *testing.T) {
+	for _, test := range []struct {
+		a, b string
+		want int
+	}{
+		{"", "", 0}, {"", "list", 4}, {"list", "", 4}, {"list", "list", 0}, {"lst", "list", 1}, {"lst", "get", 2},
+		{"craete", "create", 2}, {"kitten", "sitting", 3},
+	} {
+		if got := editDistance(test.a, test.b); got != test.want {
+			t.Errorf("editDistance(%q, %q) = %d, want %d", test.a, test.b, got, test.want)
+		}
 	}
 }
 
