@@ -97,7 +97,7 @@ func requestID(ctx context.Context) (fsm.ID, error) {
 
 const (
 	sweepInterval = time.Second
-	sweepLimit    = 5000 // of one command: about a millisecond of everyone's time
+	sweepLimit    = 5000 // of one command: some milliseconds of everyone's time
 )
 
 // sweep removes what deletes left behind, step by step. Only the leader's
