@@ -112,11 +112,11 @@ func sleep(ctx context.Context, d time.Duration) error {
 // validateRootKey reports why a text cannot be the root key.
 func validateRootKey(key string) error {
 	if len(key) < minRootKey {
-		return usagef("the root key (REMIT_ROOT_KEY) has %d characters: it needs %d at least, drawn at random", len(key), minRootKey)
+		return usagef("the root key has %d characters: it needs at least %d, chosen at random (openssl rand -hex 32)", len(key), minRootKey)
 	}
 	for i := range len(key) {
 		if key[i] <= ' ' || key[i] > '~' {
-			return usagef("the root key (REMIT_ROOT_KEY) may have only printable ASCII characters without spaces, since it travels in a header")
+			return usagef("the root key may have only printable ASCII characters without spaces, since it travels in a header")
 		}
 	}
 	return nil

@@ -193,7 +193,7 @@ func TestDev(t *testing.T) {
 	if err := create(t.Context(), p, key, "document.read"); err != nil {
 		t.Error(err)
 	}
-	if text := p.stdout.String(); !strings.Contains(text, "export REMIT_KEY=YOUR_ROOT_KEY ") {
+	if text := p.stdout.String(); !strings.Contains(text, "export REMIT_KEY=<the root key this folder was started with> ") {
 		t.Errorf("started again it suggests %s", text)
 	}
 }

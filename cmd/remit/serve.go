@@ -1,11 +1,13 @@
 package main
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"strings"
 	"syscall"
 	"time"
@@ -53,7 +55,7 @@ was, whatever these flags say.`,
 	flags.StringVar(&o.node.RaftAddr, "raft-addr", "127.0.0.1:7602", "`address` for other nodes")
 	flags.StringVar(&o.gossipAddr, "gossip-addr", "127.0.0.1:7603", "`address` for finding other nodes; a cluster of one does not listen on it")
 	flags.IntVar(&o.bootstrapExpect, "bootstrap-expect", 0, "start a new cluster of this `number` of nodes, which can only be 1 for now")
-	flags.StringVar(&o.node.RootKey, "root-key", "", "`secret` of the first key at bootstrap; drawn at random if not given")
+	flags.StringVar(&o.node.RootKey, "root-key", "", "`secret` of the first key at bootstrap; drawn at random if not given. The variable keeps it out of the process list")
 	flags.BoolVar(&o.dev, "dev", false, "one node to try things with: starts a cluster, in a temporary folder unless --data-dir is given")
 	flags.BoolVar(&o.insecure, "insecure", false, "listen beyond this machine although nothing is encrypted")
 	flags.Uint64Var(&o.node.SnapshotThreshold, "snapshot-threshold", 8192, "`number` of new log entries that make a snapshot due")
@@ -89,16 +91,21 @@ func (o *serveOptions) validate() error {
 	if o.node.SnapshotInterval < minSnapshotInterval {
 		return usagef("--snapshot-interval %s: must be at least %s", o.node.SnapshotInterval, minSnapshotInterval)
 	}
+	taken := map[string]string{} // the flag that has an address; nothing listens for gossip
 	for _, listen := range []struct{ flag, addr string }{
 		{"http-addr", o.node.HTTPAddr}, {"grpc-addr", o.node.GRPCAddr}, {"raft-addr", o.node.RaftAddr}, {"gossip-addr", o.gossipAddr},
 	} {
-		host, _, err := net.SplitHostPort(listen.addr)
+		host, port, err := net.SplitHostPort(listen.addr)
 		if err != nil {
 			return usagef("--%s %q is not HOST:PORT", listen.flag, listen.addr)
 		}
 		if !o.insecure && !isLoopback(host) {
 			return usagef("--%s %q can be reached from other machines, and nothing is encrypted: listen on 127.0.0.1, or accept that with --insecure", listen.flag, listen.addr)
 		}
+		if other, ok := taken[listen.addr]; ok && port != "0" && listen.flag != "gossip-addr" {
+			return usagef("--%s and --%s are both %s: give each a port of its own", other, listen.flag, listen.addr)
+		}
+		taken[listen.addr] = listen.flag
 	}
 	return nil
 }
@@ -140,7 +147,7 @@ func (o *serveOptions) run(cmd *cobra.Command) (err error) {
 		}
 		return err
 	}
-	fmt.Fprint(cmd.OutOrStdout(), o.welcome(n))
+	o.greet(cmd, n)
 	select {
 	case <-ctx.Done():
 		n.logger.Info("draining")
@@ -150,6 +157,18 @@ func (o *serveOptions) run(cmd *cobra.Command) (err error) {
 		err = closeErr
 	}
 	return err
+}
+
+// greet prints the welcome. A key that was drawn is known to nobody else, so it
+// goes to stderr where stdout takes nothing, such as a closed pipe, whose signal
+// would end the process.
+func (o *serveOptions) greet(cmd *cobra.Command, n *Node) {
+	signal.Ignore(syscall.SIGPIPE)
+	defer signal.Reset(syscall.SIGPIPE)
+	_, err := fmt.Fprint(cmd.OutOrStdout(), o.welcome(n))
+	if err != nil && n.RootKey() != "" {
+		fmt.Fprintf(cmd.ErrOrStderr(), "remit: cannot write to stdout: %v\nRoot key, shown this once: %s\n", err, n.RootKey())
+	}
 }
 
 // welcome says where the node is, once what a person has to know. It is printed
@@ -170,10 +189,11 @@ func (o *serveOptions) welcome(n *Node) string {
 	}
 	switch {
 	case key != "":
-	case o.node.RootKey != "":
+	case o.node.RootKey != "" && isKey(n, o.node.RootKey):
 		key = "$REMIT_ROOT_KEY"
 	default:
-		key = "YOUR_ROOT_KEY" // shown when the folder was new
+		// Shown when the folder was new; another one given now is ignored.
+		key = "<the root key this folder was started with>"
 	}
 	const addr = "127.0.0.1:7601"
 	at := ""
@@ -189,4 +209,10 @@ Try, in another terminal:
   remit check usr_123 document.read --on /project/456/documents/789
 `))
 	return w.String()
+}
+
+// isKey reports whether a secret is a key of the node's cluster.
+func isKey(n *Node, secret string) bool {
+	_, ok := n.store.State().Key(sha256.Sum256([]byte(secret)))
+	return ok
 }

@@ -1,11 +1,18 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+
+	"github.com/remit-io/remit/server"
 )
 
 func TestServeRefuses(t *testing.T) {
@@ -17,13 +24,15 @@ func TestServeRefuses(t *testing.T) {
 		{"--data-dir D --bootstrap-expect 3", "remit: --bootstrap-expect 3: this version runs clusters of one node" + hint},
 		{"--data-dir D --bootstrap-expect -1", "remit: --bootstrap-expect -1: this version runs clusters of one node" + hint},
 		{"--data-dir D --bootstrap-expect one", "remit: --bootstrap-expect \"one\": must be a whole number" + hint},
-		{"--dev --root-key short", "remit: the root key (REMIT_ROOT_KEY) has 5 characters: it needs 32 at least, drawn at random" + hint},
-		{"--dev --root-key 0123456789012345678901234567890ü", "remit: the root key (REMIT_ROOT_KEY) may have only printable ASCII characters without spaces, since it travels in a header" + hint},
+		{"--dev --root-key short", "remit: the root key has 5 characters: it needs at least 32, chosen at random (openssl rand -hex 32)" + hint},
+		{"--dev --root-key 0123456789012345678901234567890ü", "remit: the root key may have only printable ASCII characters without spaces, since it travels in a header" + hint},
 		{"--dev --http-addr 0.0.0.0:0", "remit: --http-addr \"0.0.0.0:0\" can be reached from other machines, and nothing is encrypted: listen on 127.0.0.1, or accept that with --insecure" + hint},
 		{"--dev --grpc-addr :7601", "remit: --grpc-addr \":7601\" can be reached from other machines, and nothing is encrypted: listen on 127.0.0.1, or accept that with --insecure" + hint},
 		{"--dev --raft-addr 192.0.2.1:0", "remit: --raft-addr \"192.0.2.1:0\" can be reached from other machines, and nothing is encrypted: listen on 127.0.0.1, or accept that with --insecure" + hint},
 		{"--dev --gossip-addr node.example.com:0", "remit: --gossip-addr \"node.example.com:0\" can be reached from other machines, and nothing is encrypted: listen on 127.0.0.1, or accept that with --insecure" + hint},
 		{"--dev --http-addr nowhere --grpc-addr nowhere", "remit: --http-addr \"nowhere\" is not HOST:PORT" + hint},
+		{"--dev --http-addr 127.0.0.1:7601", "remit: --http-addr and --grpc-addr are both 127.0.0.1:7601: give each a port of its own" + hint},
+		{"--dev --raft-addr 127.0.0.1:7600", "remit: --http-addr and --raft-addr are both 127.0.0.1:7600: give each a port of its own" + hint},
 		{"--dev --log-level loud", "remit: --log-level \"loud\" is not debug, info, warn or error" + hint},
 		{"--dev --snapshot-threshold 0", "remit: --snapshot-threshold 0: must be at least 1" + hint},
 		{"--dev --trailing-logs -1", "remit: --trailing-logs \"-1\": must be a whole number, 0 or more" + hint},
@@ -42,7 +51,7 @@ func TestServeRefuses(t *testing.T) {
 func TestServeRefusesShortRootKeyFromEnvironment(t *testing.T) {
 	clearEnv(t)
 	t.Setenv("REMIT_ROOT_KEY", "0123456789012345678901234567890")
-	fails(t, "remit: the root key (REMIT_ROOT_KEY) has 31 characters: it needs 32 at least, drawn at random\nhint: remit serve --help shows how\n", "serve", "--dev")
+	fails(t, "remit: the root key has 31 characters: it needs at least 32, chosen at random (openssl rand -hex 32)\nhint: remit serve --help shows how\n", "serve", "--dev")
 }
 
 func TestServePortInUse(t *testing.T) {
@@ -65,6 +74,71 @@ func TestServePortInUse(t *testing.T) {
 		}
 		if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
 			t.Errorf("--%s: the temporary folder still holds %v, %v", flag, left, err)
+		}
+	}
+}
+
+// brokenPipe takes nothing, and tells when somebody tried.
+type brokenPipe struct{ tried func() }
+
+func (p brokenPipe) Write([]byte) (int, error) {
+	p.tried()
+	return 0, syscall.EPIPE
+}
+
+// lockedBuffer is written to by a node's log and its command.
+type lockedBuffer struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(text []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.Write(text)
+}
+
+// A root key that was drawn is shown, even where stdout takes nothing.
+func TestServeKeepsTheRootKey(t *testing.T) {
+	clearEnv(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var stderr lockedBuffer
+	code := Main(ctx, []string{"serve", "--bootstrap-expect", "1", "--data-dir", t.TempDir(), "--log-level", "error",
+		"--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--raft-addr", "127.0.0.1:0"},
+		strings.NewReader(""), brokenPipe{cancel}, &stderr)
+	_, key, shown := strings.Cut(stderr.String(), "remit: cannot write to stdout: broken pipe\nRoot key, shown this once: "+server.KeyPrefix)
+	if code != exitOK || !shown || len(strings.TrimSpace(key)) < minRootKey {
+		t.Errorf("exit code %d: %s", code, stderr.String())
+	}
+}
+
+// The banner tells which key to use, and that is none that was ignored.
+func TestServeBannerNamesTheKeyInUse(t *testing.T) {
+	clearEnv(t)
+	const first, second = "first-key-0123456789012345678901", "second-key-012345678901234567890"
+	dataDir := t.TempDir()
+	banner := func(rootKey string) string {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		t.Setenv("REMIT_ROOT_KEY", rootKey)
+		var stdout bytes.Buffer
+		var stderr lockedBuffer
+		args := []string{"serve", "--dev", "--data-dir", dataDir, "--log-level", "error",
+			"--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--raft-addr", "127.0.0.1:0"}
+		if code := Main(ctx, args, strings.NewReader(""), io.MultiWriter(&stdout, brokenPipe{cancel}), &stderr); code != exitOK {
+			t.Fatalf("exit code %d: %s", code, stderr.String())
+		}
+		return stdout.String()
+	}
+	for _, test := range []struct{ rootKey, want string }{
+		{first, "export REMIT_KEY=$REMIT_ROOT_KEY REMIT_ADDR=127.0.0.1:"},
+		{first, "export REMIT_KEY=$REMIT_ROOT_KEY REMIT_ADDR=127.0.0.1:"},
+		{second, "export REMIT_KEY=<the root key this folder was started with> REMIT_ADDR=127.0.0.1:"},
+		{"", "export REMIT_KEY=<the root key this folder was started with> REMIT_ADDR=127.0.0.1:"},
+	} {
+		if got := banner(test.rootKey); !strings.Contains(got, test.want) {
+			t.Errorf("with the root key %q: %s", test.rootKey, got)
 		}
 	}
 }
