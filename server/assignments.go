@@ -63,11 +63,7 @@ func (s *Server) assignment(ctx context.Context, req interface {
 // GetUserPermissionsAndRolesOnResource returns what was granted on exactly this
 // resource and, if asked, what comes from above.
 func (s *Server) GetUserPermissionsAndRolesOnResource(ctx context.Context, req *permissionsv1.GetUserPermissionsAndRolesOnResourceRequest) (*permissionsv1.GetUserPermissionsAndRolesOnResourceResponse, error) {
-	state, err := s.read(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	v, err := callOf(ctx).project(state, req.ProjectName)
+	v, err := s.readProject(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +75,7 @@ func (s *Server) GetUserPermissionsAndRolesOnResource(ctx context.Context, req *
 		return nil, invalid("%v", err)
 	}
 	resp := &permissionsv1.GetUserPermissionsAndRolesOnResourceResponse{
-		ProjectName: v.Name, UserId: req.UserId, ResourceUri: req.ResourceUri, Token: s.tokenOf(state),
+		ProjectName: v.Name, UserId: req.UserId, ResourceUri: req.ResourceUri, Token: s.tokenOf(v.state),
 	}
 	here := v.Assignment(req.UserId, uri)
 	for _, p := range here.Permissions {
@@ -113,25 +109,21 @@ func (s *Server) GetUserPermissionsAndRolesOnResource(ctx context.Context, req *
 
 // ListPrincipals returns a page of those who have an assignment, by id.
 func (s *Server) ListPrincipals(ctx context.Context, req *permissionsv1.ListPrincipalsRequest) (*permissionsv1.ListPrincipalsResponse, error) {
-	state, err := s.read(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	v, err := callOf(ctx).project(state, req.ProjectName)
+	v, err := s.readProject(ctx, req)
 	if err != nil {
 		return nil, err
 	}
 	list := v.listing("principals", req.GetSearch())
-	limit, behind, err := list.page(state, req.Pagination)
+	limit, behind, err := list.page(v.state, req.Pagination)
 	if err != nil {
 		return nil, err
 	}
 	taken, more := page(v.Principals(behind), limit, matches(req.GetSearch()), func(s string) int { return len(s) })
 	next := &paginationv1.PaginationResponse{}
 	if more {
-		next.NextCursor = list.cursor(state, taken[len(taken)-1])
+		next.NextCursor = list.cursor(v.state, taken[len(taken)-1])
 	}
-	return &permissionsv1.ListPrincipalsResponse{Principals: taken, Pagination: next, Token: s.tokenOf(state)}, nil
+	return &permissionsv1.ListPrincipalsResponse{Principals: taken, Pagination: next, Token: s.tokenOf(v.state)}, nil
 }
 
 // GetAllAssignmentsForPrincipal returns a page of what a principal was granted,
@@ -222,11 +214,7 @@ const checkChunk = 64
 
 // Check decides whether a principal holds every permission on every resource.
 func (s *Server) Check(ctx context.Context, req *permissionsv1.CheckPermissionRequest) (*permissionsv1.CheckPermissionResponse, error) {
-	state, err := s.read(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	v, err := callOf(ctx).project(state, req.ProjectName)
+	v, err := s.readProject(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -239,7 +227,7 @@ func (s *Server) Check(ctx context.Context, req *permissionsv1.CheckPermissionRe
 	if err := fsm.ValidateCheckSize(len(req.ResourceUris), len(req.Permissions)); err != nil {
 		return nil, err
 	}
-	resp := &permissionsv1.CheckPermissionResponse{Passed: true, Token: s.tokenOf(state)}
+	resp := &permissionsv1.CheckPermissionResponse{Passed: true, Token: s.tokenOf(v.state)}
 	// Some at a time: a check of many resources can take long for a principal who
 	// holds much, and nobody may be waiting any more.
 	for uris := range slices.Chunk(req.ResourceUris, checkChunk) {

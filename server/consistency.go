@@ -38,6 +38,18 @@ func (s *Server) read(ctx context.Context, r reader) (*fsm.State, error) {
 	}
 }
 
+// readProject is read with the project that the request names.
+func (s *Server) readProject(ctx context.Context, r interface {
+	reader
+	GetProjectName() string
+}) (view, error) {
+	state, err := s.read(ctx, r)
+	if err != nil {
+		return view{}, err
+	}
+	return callOf(ctx).project(state, r.GetProjectName())
+}
+
 // consistencyOf reads the mode and token from the request's fields, or else
 // from metadata. A token alone asks for at_least_as_fresh.
 func consistencyOf(ctx context.Context, r reader) (mode permissionsv1.Consistency, text string, err error) {

@@ -26,11 +26,7 @@ func (s *Server) CreatePermission(ctx context.Context, req *permissionsv1.Create
 
 // GetPermission returns a permission.
 func (s *Server) GetPermission(ctx context.Context, req *permissionsv1.GetPermissionRequest) (*permissionsv1.GetPermissionResponse, error) {
-	state, err := s.read(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	v, err := callOf(ctx).project(state, req.ProjectName)
+	v, err := s.readProject(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +36,7 @@ func (s *Server) GetPermission(ctx context.Context, req *permissionsv1.GetPermis
 	}
 	p := v.permissionMessage(permission)
 	return &permissionsv1.GetPermissionResponse{
-		Id: p.Id, OrganisationId: p.OrganisationId, Name: p.Name, Description: p.Description, ProjectName: p.ProjectName, Token: s.tokenOf(state),
+		Id: p.Id, OrganisationId: p.OrganisationId, Name: p.Name, Description: p.Description, ProjectName: p.ProjectName, Token: s.tokenOf(v.state),
 	}, nil
 }
 
@@ -90,16 +86,12 @@ func (s *Server) DeletePermission(ctx context.Context, req *permissionsv1.Delete
 
 // ListPermissions returns a page of the permissions, by name.
 func (s *Server) ListPermissions(ctx context.Context, req *permissionsv1.ListPermissionsRequest) (*permissionsv1.ListPermissionsResponse, error) {
-	state, err := s.read(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	v, err := callOf(ctx).project(state, req.ProjectName)
+	v, err := s.readProject(ctx, req)
 	if err != nil {
 		return nil, err
 	}
 	list := v.listing("permissions", req.GetSearch())
-	limit, behind, err := list.page(state, req.Pagination)
+	limit, behind, err := list.page(v.state, req.Pagination)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +101,7 @@ func (s *Server) ListPermissions(ctx context.Context, req *permissionsv1.ListPer
 		func(p *fsm.Permission) int { return weighPermissions([]*fsm.Permission{p}) })
 	next := &paginationv1.PaginationResponse{}
 	if more {
-		next.NextCursor = list.cursor(state, taken[len(taken)-1].Name)
+		next.NextCursor = list.cursor(v.state, taken[len(taken)-1].Name)
 	}
-	return &permissionsv1.ListPermissionsResponse{Permissions: v.permissionMessages(taken), Pagination: next, Token: s.tokenOf(state)}, nil
+	return &permissionsv1.ListPermissionsResponse{Permissions: v.permissionMessages(taken), Pagination: next, Token: s.tokenOf(v.state)}, nil
 }

@@ -32,11 +32,7 @@ func (s *Server) CreateRole(ctx context.Context, req *permissionsv1.CreateRoleRe
 
 // GetRole returns a role with its permissions.
 func (s *Server) GetRole(ctx context.Context, req *permissionsv1.GetRoleRequest) (*permissionsv1.GetRoleResponse, error) {
-	state, err := s.read(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	v, err := callOf(ctx).project(state, req.ProjectName)
+	v, err := s.readProject(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +43,7 @@ func (s *Server) GetRole(ctx context.Context, req *permissionsv1.GetRoleRequest)
 	r := v.roleMessage(role)
 	return &permissionsv1.GetRoleResponse{
 		Id: r.Id, OrganisationId: r.OrganisationId, Name: r.Name, Description: r.Description,
-		Permissions: r.Permissions, ProjectName: r.ProjectName, Token: s.tokenOf(state),
+		Permissions: r.Permissions, ProjectName: r.ProjectName, Token: s.tokenOf(v.state),
 	}, nil
 }
 
@@ -115,16 +111,12 @@ func (s *Server) DeleteRole(ctx context.Context, req *permissionsv1.DeleteRoleRe
 
 // ListRoles returns a page of the roles, by name.
 func (s *Server) ListRoles(ctx context.Context, req *permissionsv1.ListRolesRequest) (*permissionsv1.ListRolesResponse, error) {
-	state, err := s.read(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	v, err := callOf(ctx).project(state, req.ProjectName)
+	v, err := s.readProject(ctx, req)
 	if err != nil {
 		return nil, err
 	}
 	list := v.listing("roles", req.GetSearch())
-	limit, behind, err := list.page(state, req.Pagination)
+	limit, behind, err := list.page(v.state, req.Pagination)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +126,7 @@ func (s *Server) ListRoles(ctx context.Context, req *permissionsv1.ListRolesRequ
 		func(r *fsm.Role) int { return v.weighRoles([]*fsm.Role{r}) })
 	next := &paginationv1.PaginationResponse{}
 	if more {
-		next.NextCursor = list.cursor(state, taken[len(taken)-1].Name)
+		next.NextCursor = list.cursor(v.state, taken[len(taken)-1].Name)
 	}
-	return &permissionsv1.ListRolesResponse{Roles: v.roleMessages(taken), Pagination: next, Token: s.tokenOf(state)}, nil
+	return &permissionsv1.ListRolesResponse{Roles: v.roleMessages(taken), Pagination: next, Token: s.tokenOf(v.state)}, nil
 }
