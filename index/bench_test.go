@@ -51,12 +51,26 @@ func (m plainMap) put(principal, uri, value string) {
 func (m plainMap) publish() {}
 
 func (m plainMap) covered(principal, uri string) (found bool) {
-	Ancestors(uri, func(ancestor string) bool {
+	ancestors(uri, func(ancestor string) bool {
 		_, ok := m[struct{ principal, uri string }{principal, ancestor}]
 		found = found || ok
 		return true
 	})
 	return found
+}
+
+// ancestors calls yield with "/", then every prefix of whole segments, and the
+// canonical URI itself last, until yield returns false.
+func ancestors(uri string, yield func(ancestor string) bool) {
+	if !yield("/") || uri == "/" {
+		return
+	}
+	for i := 1; i < len(uri); i++ {
+		if uri[i] == '/' && !yield(uri[:i]) {
+			return
+		}
+	}
+	yield(uri)
 }
 
 type packedRecords struct {
@@ -137,7 +151,7 @@ func (x *radix) publish() { x.tree = x.txn.Commit() }
 func (x *radix) covered(principal, uri string) (found bool) {
 	var space [keySpace]byte
 	full := append(append(append(space[:0], principal...), separator...), uri...)
-	Ancestors(uri, func(ancestor string) bool {
+	ancestors(uri, func(ancestor string) bool {
 		_, ok := x.tree.Get(full[:len(principal)+len(separator)+len(ancestor)])
 		found = found || ok
 		return true
@@ -157,7 +171,7 @@ func (x *stringBTree) publish() { x.tree = x.next.Copy() }
 
 func (x *stringBTree) covered(principal, uri string) (found bool) {
 	var space [keySpace]byte
-	Ancestors(uri, func(ancestor string) bool {
+	ancestors(uri, func(ancestor string) bool {
 		_, ok := x.tree.Get(key(space[:0], principal, separator, ancestor))
 		found = found || ok
 		return true

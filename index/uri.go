@@ -148,17 +148,3 @@ func coversBySegment(pattern, uri string) bool {
 	}
 	return true
 }
-
-// Ancestors calls yield with "/", then every prefix of whole segments, and the
-// canonical URI itself last, until yield returns false.
-func Ancestors(uri string, yield func(ancestor string) bool) {
-	if !yield("/") || uri == "/" {
-		return
-	}
-	for i := 1; i < len(uri); i++ {
-		if uri[i] == '/' && !yield(uri[:i]) {
-			return
-		}
-	}
-	yield(uri)
-}

@@ -188,15 +188,15 @@ func TestAncestors(t *testing.T) {
 		"/ä/*/ü":  {"/", "/ä", "/ä/*", "/ä/*/ü"},
 	} {
 		var got []string
-		Ancestors(uri, func(a string) bool { got = append(got, a); return true })
+		ancestors(uri, func(a string) bool { got = append(got, a); return true })
 		if !slices.Equal(got, want) {
-			t.Errorf("Ancestors(%q) = %q, want %q", uri, got, want)
+			t.Errorf("ancestors(%q) = %q, want %q", uri, got, want)
 		}
 		for stop := range want {
 			n := 0
-			Ancestors(uri, func(string) bool { n++; return n <= stop })
+			ancestors(uri, func(string) bool { n++; return n <= stop })
 			if n != stop+1 {
-				t.Errorf("Ancestors(%q) goes on to %d after it was stopped at %d", uri, n, stop+1)
+				t.Errorf("ancestors(%q) goes on to %d after it was stopped at %d", uri, n, stop+1)
 			}
 		}
 	}
@@ -258,12 +258,12 @@ func FuzzURI(f *testing.F) {
 					t.Errorf("Covers(%q, %q) = %v, want %v", p, u, got, want)
 				}
 			}
-			var ancestors []string
-			Ancestors(p, func(a string) bool { ancestors = append(ancestors, a); return true })
-			if got, want := strings.Join(ancestors, "\n"), naiveAncestors(p); got != want {
-				t.Errorf("Ancestors(%q) =\n%s\nwant\n%s", p, got, want)
+			var above []string
+			ancestors(p, func(a string) bool { above = append(above, a); return true })
+			if got, want := strings.Join(above, "\n"), naiveAncestors(p); got != want {
+				t.Errorf("ancestors(%q) =\n%s\nwant\n%s", p, got, want)
 			}
-			for _, a := range ancestors {
+			for _, a := range above {
 				if !Covers(a, p) {
 					t.Errorf("%q does not cover %q", a, p)
 				}
