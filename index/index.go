@@ -115,6 +115,23 @@ func (x *Index) Below(uri string) iter.Seq2[string, string] {
 	}
 }
 
+// Within yields every assignment whose pattern, read as text, is the URI or lies
+// below it, ordered by pattern and principal. A wildcard is a segment like any
+// other.
+func (x *Index) Within(uri string) iter.Seq2[string, string] {
+	return func(yield func(pattern, principal string) bool) {
+		for _, prefix := range []string{uri + separator, strings.TrimSuffix(uri, "/") + "/"} {
+			var c cursor
+			for c.seek(&x.patterns, prefix); !c.atEnd && strings.HasPrefix(c.key, prefix); c.advance() {
+				pattern, principal, _ := strings.Cut(c.key, separator)
+				if (pattern != uri || prefix[len(prefix)-1] != '/') && !yield(pattern, principal) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // Held yields all that the principal holds, ordered by pattern, starting behind
 // the given pattern ("" is before the first).
 func (x *Index) Held(principal, after string) iter.Seq2[string, string] {
@@ -210,6 +227,11 @@ func (b *Builder) view() *Index {
 // Get returns the value of an assignment as built so far.
 func (b *Builder) Get(principal, pattern string) (value string, ok bool) {
 	return b.view().Get(principal, pattern)
+}
+
+// Covering is Index.Covering as built so far.
+func (b *Builder) Covering(principal, uri string) iter.Seq2[string, string] {
+	return b.view().Covering(principal, uri)
 }
 
 // Put sets the value of an assignment.

@@ -156,6 +156,15 @@ func compare(t *testing.T, r *rand.Rand, x *Index, m model, principals []string)
 	equal("Below", got, m.rows(func(p, pattern string) bool { return modelBelow(pattern, uri) }))
 
 	got = nil
+	for pattern, p := range x.Within(uri) {
+		got = append(got, p+" "+pattern+" "+m[[2]string{p, pattern}])
+	}
+	slices.Sort(got)
+	equal("Within", got, m.rows(func(p, pattern string) bool {
+		return pattern == uri || strings.HasPrefix(pattern, strings.TrimSuffix(uri, "/")+"/")
+	}))
+
+	got = nil
 	for pattern, value := range x.Held(principal, uri) {
 		got = append(got, principal+" "+pattern+" "+value)
 	}
