@@ -13,9 +13,12 @@ import (
 
 // paths has one path of every route.
 var paths = []string{
-	"/permissions", "/permissions/assign", "/permissions/revoke", "/permissions/check", "/permissions/principals",
-	"/permissions/document.read", "/permissions/user/usr_123/resource//project/456", "/permissions/assignments/principal/usr_123",
-	"/roles", "/roles/role_456",
+	base + "/permissions", base + "/permissions/assign", base + "/permissions/revoke", base + "/permissions/check",
+	base + "/permissions/principals", base + "/permissions/document.read", base + "/permissions/user/usr_123/resource//project/456",
+	base + "/permissions/assignments/principal/usr_123", base + "/roles", base + "/roles/role_456",
+	organisations + "/organisation", organisations + "/organisation/o", organisations + "/organisation/o/project",
+	organisations + "/organisation/o/projects", organisations + "/organisation/o/api-key", organisations + "/organisation/o/api-key/k",
+	organisations + "/whoami",
 }
 
 // checkAnswer checks what holds of every request, however bad: an OK with one
@@ -50,7 +53,7 @@ func checkAnswer(t *testing.T, conn *fakeConn, w *httptest.ResponseRecorder) {
 func FuzzPath(f *testing.F) {
 	for _, path := range paths {
 		for _, method := range []string{"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"} {
-			f.Add(method, base+path, "project_name=production")
+			f.Add(method, path, "project_name=production")
 		}
 	}
 	for _, rest := range []string{
@@ -91,7 +94,7 @@ func FuzzBody(f *testing.F) {
 		"{\"name\":\"\xff\"}", `{"name":"\ud800\u0000"}`, "\ufeff{}", `{"name":` + strings.Repeat("[", 1000),
 		`{"project_name":"p","principal_id":"u","resource_uris":["/a"],"permissions":["document.read"]}`,
 		`{"project_name":"p","user_id":"u","resource_uri":"/a","permissions":[],"roles":["r"]}`,
-		`{"project_name":"p","new_name":"n","description":"d"}`,
+		`{"project_name":"p","new_name":"n","description":"d"}`, `{"project_name":"p","name":"ci","role":"viewer","operator":true}`,
 	}
 	for _, body := range bodies {
 		for i := range paths {
@@ -103,7 +106,7 @@ func FuzzBody(f *testing.F) {
 	f.Add(uint8(5), uint8(3), ";", []byte("x"))
 	methods := []string{"POST", "PUT", "GET", "DELETE"}
 	f.Fuzz(func(t *testing.T, path, method uint8, contentType string, body []byte) {
-		r := httptest.NewRequest(methods[int(method)%len(methods)], base+paths[int(path)%len(paths)], strings.NewReader(string(body)))
+		r := httptest.NewRequest(methods[int(method)%len(methods)], paths[int(path)%len(paths)], strings.NewReader(string(body)))
 		r.Header.Set("Content-Type", contentType)
 		conn := &fakeConn{}
 		w := httptest.NewRecorder()

@@ -1,13 +1,14 @@
-// Package rest serves the permissions service as JSON over HTTP: it finds the
-// gRPC method that a method and path stand for, makes the request message from
-// path, query and body, and writes the answer. It decides nothing else.
+// Package rest serves the permissions service and the organisation service as
+// JSON over HTTP: it finds the gRPC method that a method and path stand for, makes
+// the request message from path, query and body, and writes the answer. It
+// decides nothing else.
 //
 // The routes are matched here and not by grpc-gateway, whose mux would need
 // bending at every turn to be as strict as the service promises to be: no
 // unescaping mode of its suits both a principal with an escaped slash and a
 // resource URI, and it ignores unknown query parameters, empty bodies and what
-// follows a body's JSON value. What is left of its work is the table below and
-// one call of protojson each way.
+// follows a body's JSON value. What is left of its work is a table of routes
+// for each service and one call of protojson each way.
 package rest
 
 import (
@@ -17,12 +18,10 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
-
-	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
 )
 
-// Handler serves /permissions-service/v1 by calls of the permissions service on
-// conn. Every other path is answered as an unknown one.
+// Handler serves /permissions-service/v1 and /organisation-service/v1 by calls of
+// the two services on conn. Every other path is answered as an unknown one.
 //
 // admit judges a call by its headers, as the context carries them for conn: one
 // that it fails is answered before its body is read. nil admits every call.
@@ -30,38 +29,7 @@ import (
 // It must be given paths as they came: an http.ServeMux in front of it would
 // redirect resource URIs whose leading slash is doubled.
 func Handler(conn grpc.ClientConnInterface, admit func(context.Context) error) http.Handler {
-	client := permissionsv1.NewPermissionsServiceClient(conn)
-	return router{admit, []route{
-		at("/permissions", methods{
-			http.MethodPost: unary(client.CreatePermission),
-			http.MethodGet:  unary(client.ListPermissions),
-		}),
-		// These stand before {name}, which would match them too.
-		at("/permissions/assign", methods{http.MethodPost: unary(client.GrantUserPermissionsAndRolesOnResource)}),
-		at("/permissions/revoke", methods{http.MethodPost: unary(client.RevokeUserPermissionsAndRolesOnResource)}),
-		at("/permissions/check", methods{http.MethodPost: unary(client.Check)}),
-		at("/permissions/principals", methods{http.MethodGet: unary(client.ListPrincipals)}),
-		at("/permissions/{name}", methods{
-			http.MethodGet:    unary(client.GetPermission),
-			http.MethodPut:    unary(client.UpdatePermission),
-			http.MethodDelete: unary(client.DeletePermission),
-		}),
-		at("/permissions/user/{user_id}/resource/{resource_uri...}", methods{
-			http.MethodGet: unary(client.GetUserPermissionsAndRolesOnResource),
-		}),
-		at("/permissions/assignments/principal/{principal_id}", methods{
-			http.MethodGet: unary(client.GetAllAssignmentsForPrincipal),
-		}),
-		at("/roles", methods{
-			http.MethodPost: unary(client.CreateRole),
-			http.MethodGet:  unary(client.ListRoles),
-		}),
-		at("/roles/{id}", methods{
-			http.MethodGet:    unary(client.GetRole),
-			http.MethodPut:    unary(client.UpdateRole),
-			http.MethodDelete: unary(client.DeleteRole),
-		}),
-	}}
+	return router{admit, append(permissionsRoutes(conn), organisationRoutes(conn)...)}
 }
 
 // methods are the calls of one path by HTTP method.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -21,7 +22,11 @@ import (
 	"github.com/remit-io/remit/server/rest"
 )
 
-const base = "/permissions-service/v1"
+// base and organisations are what the paths of the two services begin with.
+const (
+	base          = "/permissions-service/v1"
+	organisations = "/organisation-service/v1"
+)
 
 // A call is what reached the other side of a fakeConn.
 type call struct {
@@ -127,7 +132,8 @@ func wantCall(t *testing.T, conn *fakeConn, w *httptest.ResponseRecorder, method
 		t.Fatalf("status %d: %s", w.Code, w.Body)
 	}
 	got := conn.only(t)
-	if want := "/permissions.v1.PermissionsService/" + method; got.method != want {
+	service := request.ProtoReflect().Descriptor().ParentFile().Services().Get(0)
+	if want := fmt.Sprintf("/%s/%s", service.FullName(), method); got.method != want {
 		t.Errorf("called %s, want %s", got.method, want)
 	}
 	if !proto.Equal(got.request, request) {

@@ -13,8 +13,6 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-const base = "/permissions-service/v1"
-
 // A router holds the routes; the first one that matches a path has it.
 type router struct {
 	admit  func(context.Context) error
@@ -38,11 +36,14 @@ type part struct {
 // A variable is a field of the request and its value in the path.
 type variable struct{ name, value string }
 
-// at makes a route of a path in which {name} is one segment and {name...} a
-// resource URI.
-func at(path string, m methods) route {
+// A base is what the paths of one service begin with.
+type base string
+
+// at makes a route of a path below the base, in which {name} is one segment and
+// {name...} a resource URI.
+func (b base) at(path string, m methods) route {
 	rt := route{methods: m, allow: strings.Join(slices.Sorted(maps.Keys(m)), ", ")}
-	for segment := range strings.SplitSeq((base + path)[1:], "/") {
+	for segment := range strings.SplitSeq((string(b) + path)[1:], "/") {
 		p := part{literal: segment}
 		if name, ok := strings.CutPrefix(segment, "{"); ok {
 			p.variable, p.rest = strings.CutSuffix(strings.TrimSuffix(name, "}"), "...")

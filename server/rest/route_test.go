@@ -136,7 +136,12 @@ func TestUnknownPaths(t *testing.T) {
 		base + "/permissions/principals/", base + "/permissions/assignments/principal", base + "/permissions/assignments/principal/",
 		base + "/permissions/assignments/principal/x/", base + "/permissions/assignments/principal/x/y", base + "/permissions/user/x",
 		base + "/permissions/user/x/resource", base + "/permissions/user//resource/a", base + "/permissions/user/x/resources/a",
-		base + "%2Fpermissions", base + "/permissions%2Fcheck",
+		base + "%2Fpermissions", base + "/permissions%2Fcheck", base + "/organisation", base + "/whoami",
+		organisations, organisations + "/", organisations + "/organisations", organisations + "/organization", organisations + "/roles",
+		organisations + "/organisation/", organisations + "/organisation//project", organisations + "/organisation/o/",
+		organisations + "/organisation/o/project/", organisations + "/organisation/o/project/p", organisations + "/organisation/o/projects/",
+		organisations + "/organisation/o/api-key/", organisations + "/organisation/o/api-key//", organisations + "/organisation/o/api-key/k/",
+		organisations + "/organisation/o/api-keys", organisations + "/organisation/o%2Fproject/x", organisations + "/whoami/", organisations + "/whoami/x",
 	} {
 		for _, method := range []string{"GET", "POST", "BREW"} {
 			t.Run(method+path, func(t *testing.T) {
@@ -168,16 +173,23 @@ func TestUnknownPaths(t *testing.T) {
 
 func TestMethods(t *testing.T) {
 	tests := []struct{ path, allow string }{
-		{"/permissions", "GET, POST"},
-		{"/permissions/x", "DELETE, GET, PUT"},
-		{"/permissions/check", "POST"},
-		{"/permissions/assign", "POST"},
-		{"/permissions/revoke", "POST"},
-		{"/permissions/principals", "GET"},
-		{"/permissions/user/x/resource/a", "GET"},
-		{"/permissions/assignments/principal/x", "GET"},
-		{"/roles", "GET, POST"},
-		{"/roles/x", "DELETE, GET, PUT"},
+		{base + "/permissions", "GET, POST"},
+		{base + "/permissions/x", "DELETE, GET, PUT"},
+		{base + "/permissions/check", "POST"},
+		{base + "/permissions/assign", "POST"},
+		{base + "/permissions/revoke", "POST"},
+		{base + "/permissions/principals", "GET"},
+		{base + "/permissions/user/x/resource/a", "GET"},
+		{base + "/permissions/assignments/principal/x", "GET"},
+		{base + "/roles", "GET, POST"},
+		{base + "/roles/x", "DELETE, GET, PUT"},
+		{organisations + "/organisation", "GET, POST"},
+		{organisations + "/organisation/o", "DELETE, GET, PUT"},
+		{organisations + "/organisation/o/project", "DELETE, GET, POST"},
+		{organisations + "/organisation/o/projects", "GET"},
+		{organisations + "/organisation/o/api-key", "GET, POST"},
+		{organisations + "/organisation/o/api-key/k", "DELETE"},
+		{organisations + "/whoami", "GET"},
 	}
 	for _, tt := range tests {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW", "get"} {
@@ -187,7 +199,7 @@ func TestMethods(t *testing.T) {
 			t.Run(method+tt.path, func(t *testing.T) {
 				conn := &fakeConn{}
 				// With what makes a form of it and asks for another method.
-				w := send(conn, method, base+tt.path, "project_name=p", "Content-Type", "application/x-www-form-urlencoded",
+				w := send(conn, method, tt.path, "project_name=p", "Content-Type", "application/x-www-form-urlencoded",
 					"X-HTTP-Method-Override", "GET")
 				wantError(t, w, 405, 12, method, tt.path, tt.allow)
 				if got := w.Header().Get("Allow"); got != tt.allow {
