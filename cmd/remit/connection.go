@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	organisationv1 "github.com/remit-io/remit/proto/organisation/v1"
 	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
 )
 
@@ -38,39 +39,60 @@ type connection struct {
 	output   format
 }
 
-// addFlags gives a user command, and those below it, the flags of the connection.
+// addFlags gives a user command about a project, and those below it, the flags of
+// the connection.
 func (c *connection) addFlags(cmd *cobra.Command) {
+	c.addNodeFlags(cmd)
+	cmd.PersistentFlags().StringVar(&c.project, "project", defaultProject, "`name` of the project")
+}
+
+// addNodeFlags is addFlags for a command that is about no project.
+func (c *connection) addNodeFlags(cmd *cobra.Command) {
 	flags := cmd.PersistentFlags()
 	flags.StringVar(&c.addr, "addr", defaultAddr, "gRPC `address` of any node")
 	flags.StringVar(&c.key, "key", "", "API `key`; the variable keeps it out of the process list")
-	flags.StringVar(&c.project, "project", defaultProject, "`name` of the project")
 	flags.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long a call may take")
 	flags.BoolVar(&c.insecure, "insecure", false, "send the key unencrypted to other machines too")
 	addOutputFlag(cmd, &c.output)
 }
 
 // A call is the body of a user command, with a client for the node.
-type call func(cmd *cobra.Command, client permissionsv1.PermissionsServiceClient, args []string) error
+type call[Client any] func(cmd *cobra.Command, client Client, args []string) error
 
 // run makes a call, which is about one project, a command's RunE.
-func (c *connection) run(call call) func(cmd *cobra.Command, args []string) error {
-	return c.runAnyProject(func(cmd *cobra.Command, client permissionsv1.PermissionsServiceClient, args []string) error {
+func (c *connection) run(call call[permissionsv1.PermissionsServiceClient]) func(cmd *cobra.Command, args []string) error {
+	return c.runAnyProject(ofProject(c, call))
+}
+
+// runAnyProject is run for a call that takes no project for all of them.
+func (c *connection) runAnyProject(call call[permissionsv1.PermissionsServiceClient]) func(cmd *cobra.Command, args []string) error {
+	return dialled(c, permissionsv1.NewPermissionsServiceClient, call)
+}
+
+// runOrganisation makes a call of the organisation service a command's RunE.
+func (c *connection) runOrganisation(call call[organisationv1.OrganisationServiceClient]) func(cmd *cobra.Command, args []string) error {
+	return dialled(c, organisationv1.NewOrganisationServiceClient, call)
+}
+
+// ofProject makes a call one that needs a project.
+func ofProject[Client any](c *connection, call call[Client]) call[Client] {
+	return func(cmd *cobra.Command, client Client, args []string) error {
 		if c.project == "" {
 			return usagef("--project is empty: which project?")
 		}
 		return call(cmd, client, args)
-	})
+	}
 }
 
-// runAnyProject is run for a call that takes no project for all of them.
-func (c *connection) runAnyProject(call call) func(cmd *cobra.Command, args []string) error {
+// dialled gives a call its client.
+func dialled[Client any](c *connection, newClient func(grpc.ClientConnInterface) Client, call call[Client]) func(cmd *cobra.Command, args []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		conn, err := c.dial()
 		if err != nil {
 			return err
 		}
 		defer conn.Close()
-		return call(cmd, permissionsv1.NewPermissionsServiceClient(conn), args)
+		return call(cmd, newClient(conn), args)
 	}
 }
 
@@ -148,6 +170,12 @@ func (c *connection) explain(err error, reached bool) error {
 		explained.hint = "remit role list shows what there is"
 	case code == codes.NotFound && strings.HasPrefix(explained.message, "permission "):
 		explained.hint = "remit permission list shows what there is"
+	case code == codes.NotFound && strings.HasPrefix(explained.message, "project "):
+		explained.hint = "remit project list shows what there is"
+	case code == codes.NotFound && strings.HasPrefix(explained.message, "key "):
+		explained.hint = "remit key list shows what there is"
+	case code == codes.PermissionDenied:
+		explained.hint = "remit whoami shows what the key may do"
 	case (code == codes.Unavailable || code == codes.DeadlineExceeded) && !reached:
 		explained.message = fmt.Sprintf("cannot reach %s: %s", c.addr, explained.message)
 		explained.hint = fmt.Sprintf("is a node running at %s? remit serve --dev starts one; --addr (REMIT_ADDR) names the gRPC address of another", c.addr)

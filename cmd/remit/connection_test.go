@@ -86,7 +86,8 @@ func TestServerErrors(t *testing.T) {
 		want string
 	}{
 		{status.Error(codes.PermissionDenied, "Permission denied: missing required permission 'permission.get' on resource '/organisation/org_123/permission/document.read'"),
-			"remit: Permission denied: missing required permission 'permission.get' on resource '/organisation/org_123/permission/document.read'\n"},
+			"remit: Permission denied: missing required permission 'permission.get' on resource '/organisation/org_123/permission/document.read'\n" +
+				"hint: remit whoami shows what the key may do\n"},
 		{status.Error(codes.Unavailable, "the node is not ready: it has no leader"), "remit: the node is not ready: it has no leader\n"},
 		{status.Error(codes.InvalidArgument, "name \"\x1b[2J\" is not valid"), "remit: name \"\ufffd[2J\" is not valid\n"},
 		{status.Error(codes.Internal, ""), "remit: Internal\n"},

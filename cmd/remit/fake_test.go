@@ -17,16 +17,21 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	organisationv1 "github.com/remit-io/remit/proto/organisation/v1"
 	paginationv1 "github.com/remit-io/remit/proto/pagination/v1"
 	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
 )
 
 const testKey = "remit_test"
 
+// noProject is how a command fails that is about the project nowhere.
+const noProject = "remit: project \"nowhere\" does not exist\nhint: remit project list shows what there is\n"
+
 // fakeNode answers the API from maps, just well enough for the commands, and
 // remembers the requests.
 type fakeNode struct {
 	permissionsv1.UnimplementedPermissionsServiceServer
+	fakeOrganisations
 	addr string
 
 	mu          sync.Mutex
@@ -55,8 +60,11 @@ func startFake(t *testing.T) *fakeNode {
 		roles:       map[string]*permissionsv1.Role{},
 		assignments: map[string]map[string]*permissionsv1.Assignment{},
 	}
+	f.fakeOrganisations.nextID = f.nextID
+	f.projects = map[string]bool{"production": true, "remit": true}
 	server := grpc.NewServer(grpc.UnaryInterceptor(f.intercept))
 	permissionsv1.RegisterPermissionsServiceServer(server, f)
+	organisationv1.RegisterOrganisationServiceServer(server, f)
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
@@ -91,9 +99,8 @@ func (f *fakeNode) intercept(ctx context.Context, request any, _ *grpc.UnaryServ
 	if f.fail != nil {
 		return nil, f.fail
 	}
-	project := request.(interface{ GetProjectName() string }).GetProjectName()
-	if project != "production" && project != "" {
-		return nil, status.Errorf(codes.NotFound, "project %q does not exist", project)
+	if r, ok := request.(interface{ GetProjectName() string }); ok && r.GetProjectName() != "" && !f.projects[r.GetProjectName()] {
+		return nil, status.Errorf(codes.NotFound, "project %q does not exist", r.GetProjectName())
 	}
 	return handler(ctx, request)
 }

@@ -7,11 +7,13 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"time"
 	"unicode"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // format is how an answer is printed. It is a flag's value.
@@ -93,6 +95,22 @@ func writeFields(w io.Writer, fields ...field) error {
 		}
 	}
 	return aligned.Flush()
+}
+
+// instant is a time of the server's, to the second.
+func instant(t *timestamppb.Timestamp) string {
+	if t == nil {
+		return ""
+	}
+	return t.AsTime().Format(time.RFC3339)
+}
+
+// yesNo is a flag of the server's for people.
+func yesNo(yes bool) string {
+	if yes {
+		return "yes"
+	}
+	return "no"
 }
 
 // cell is a text in a table, where nothing is seen as a dash.

@@ -44,7 +44,7 @@ Description:  Reads more
 Project:      production
 ID:           id-1
 `, "permission", "create", "document.read", "--description", "Reads more", "--replace")
-	fails(t, "remit: project \"nowhere\" does not exist\n", "permission", "create", "document.read", "--project", "nowhere")
+	fails(t, noProject, "permission", "create", "document.read", "--project", "nowhere")
 }
 
 func TestPermissionGet(t *testing.T) {
@@ -110,7 +110,7 @@ func TestPermissionDelete(t *testing.T) {
 	stage(t, "permission create document.read")
 	prints(t, "deleted permission document.read\n", "permission", "delete", "document.read")
 	prints(t, "no permission is called document.read: nothing changed\n", "permission", "delete", "document.read")
-	fails(t, "remit: project \"nowhere\" does not exist\n", "permission", "delete", "document.read", "--project", "nowhere")
+	fails(t, noProject, "permission", "delete", "document.read", "--project", "nowhere")
 	prints(t, `
 {
   "token": "t2"

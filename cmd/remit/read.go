@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/proto"
 
+	organisationv1 "github.com/remit-io/remit/proto/organisation/v1"
 	paginationv1 "github.com/remit-io/remit/proto/pagination/v1"
 	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
 )
@@ -36,6 +37,13 @@ func (f *freshness) fields() (permissionsv1.Consistency, string, error) {
 		return permissionsv1.Consistency_AT_LEAST_AS_FRESH, f.atLeast, nil
 	}
 	return permissionsv1.Consistency_CONSISTENCY_UNSPECIFIED, "", nil
+}
+
+// organisationFields is fields for the organisation service, whose values have the
+// same numbers.
+func (f *freshness) organisationFields() (organisationv1.Consistency, string, error) {
+	consistency, token, err := f.fields()
+	return organisationv1.Consistency(consistency), token, err
 }
 
 // paging is which part of a list is asked for, as its flags say.

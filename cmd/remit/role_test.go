@@ -70,7 +70,7 @@ Permissions:  document.share
 Project:      production
 ID:           id-4
 `, "role", "create", "document_editor", "--permission", "document.share", "--replace")
-	fails(t, "remit: project \"nowhere\" does not exist\n", "role", "create", "document_editor", "--project", "nowhere")
+	fails(t, noProject, "role", "create", "document_editor", "--project", "nowhere")
 }
 
 func TestRoleGet(t *testing.T) {
@@ -164,7 +164,7 @@ func TestRoleDelete(t *testing.T) {
 	stage(t, "role create empty")
 	prints(t, "deleted role empty\n", "role", "delete", "empty")
 	prints(t, "no role is called empty: nothing changed\n", "role", "delete", "empty")
-	fails(t, "remit: project \"nowhere\" does not exist\n", "role", "delete", "empty", "--project", "nowhere")
+	fails(t, noProject, "role", "delete", "empty", "--project", "nowhere")
 	prints(t, "{\n  \"token\": \"\"\n}\n", "role", "delete", "empty", "-o", "json")
 }
 

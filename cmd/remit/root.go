@@ -43,7 +43,8 @@ it. Every flag can also be set by an environment variable: --addr by REMIT_ADDR.
 		{"Run a node:", []*cobra.Command{newServeCommand()}},
 		{"Say what can be allowed:", []*cobra.Command{newPermissionCommand(c), newRoleCommand(c)}},
 		{"Say who is allowed it, and where:", []*cobra.Command{newGrantCommand(c), newRevokeCommand(c)}},
-		{"Ask:", []*cobra.Command{newCheckCommand(c), newAssignmentsCommand(c), newPrincipalsCommand(c)}},
+		{"Ask:", []*cobra.Command{newCheckCommand(c), newAssignmentsCommand(c), newPrincipalsCommand(c), newWhoAmICommand(c)}},
+		{"Say whose it is, and who may call:", []*cobra.Command{newOrganisationCommand(c), newProjectCommand(c), newKeyCommand(c)}},
 		{"", []*cobra.Command{newVersionCommand()}},
 	}
 	family(root)
