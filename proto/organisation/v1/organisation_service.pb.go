@@ -695,7 +695,7 @@ func (x *ListOrganisationsRequest) GetToken() string {
 // ListOrganisationsResponse is one page of organisations.
 type ListOrganisationsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The organisations of this page.
+	// The organisations of this page, in the order of their ids.
 	Organisations []*Organisation `protobuf:"bytes,1,rep,name=organisations,proto3" json:"organisations,omitempty"`
 	// How to go on after this page.
 	Pagination *v1.PaginationResponse `protobuf:"bytes,2,opt,name=pagination,proto3" json:"pagination,omitempty"`
@@ -1684,7 +1684,7 @@ func (x *ListAPIKeysRequest) GetToken() string {
 // ListAPIKeysResponse is one page of keys.
 type ListAPIKeysResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The keys of this page, without their secrets.
+	// The keys of this page, without their secrets, in the order of their names.
 	ApiKeys []*APIKey `protobuf:"bytes,1,rep,name=api_keys,json=apiKeys,proto3" json:"api_keys,omitempty"`
 	// How to go on after this page.
 	Pagination *v1.PaginationResponse `protobuf:"bytes,2,opt,name=pagination,proto3" json:"pagination,omitempty"`

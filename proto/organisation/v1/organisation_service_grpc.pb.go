@@ -54,14 +54,16 @@ type OrganisationServiceClient interface {
 	CreateOrganisation(ctx context.Context, in *CreateOrganisationRequest, opts ...grpc.CallOption) (*CreateOrganisationResponse, error)
 	// GetOrganisation answers the caller's organisation.
 	GetOrganisation(ctx context.Context, in *GetOrganisationRequest, opts ...grpc.CallOption) (*GetOrganisationResponse, error)
-	// ListOrganisations answers the cluster's organisations. Only operators may.
+	// ListOrganisations answers the cluster's organisations in the order of their
+	// ids. Only operators may.
 	ListOrganisations(ctx context.Context, in *ListOrganisationsRequest, opts ...grpc.CallOption) (*ListOrganisationsResponse, error)
 	// UpdateOrganisation renames the caller's organisation.
 	UpdateOrganisation(ctx context.Context, in *UpdateOrganisationRequest, opts ...grpc.CallOption) (*UpdateOrganisationResponse, error)
 	// DeleteOrganisation takes an organisation away with all its projects; its keys
 	// end at once. Only operators may.
 	DeleteOrganisation(ctx context.Context, in *DeleteOrganisationRequest, opts ...grpc.CallOption) (*DeleteOrganisationResponse, error)
-	// CreateProject creates a project, which has no permissions and roles yet.
+	// CreateProject creates a project, which has no permissions and roles yet. One
+	// of this name must not exist.
 	CreateProject(ctx context.Context, in *CreateProjectRequest, opts ...grpc.CallOption) (*CreateProjectResponse, error)
 	// GetProject answers one project by its name.
 	GetProject(ctx context.Context, in *GetProjectRequest, opts ...grpc.CallOption) (*GetProjectResponse, error)
@@ -73,7 +75,8 @@ type OrganisationServiceClient interface {
 	DeleteProject(ctx context.Context, in *DeleteProjectRequest, opts ...grpc.CallOption) (*DeleteProjectResponse, error)
 	// CreateAPIKey creates a key of a project. Only this answer holds its secret.
 	CreateAPIKey(ctx context.Context, in *CreateAPIKeyRequest, opts ...grpc.CallOption) (*CreateAPIKeyResponse, error)
-	// ListAPIKeys answers a project's keys without their secrets.
+	// ListAPIKeys answers a project's keys, invalidated ones too, in the order of
+	// their names and without their secrets.
 	ListAPIKeys(ctx context.Context, in *ListAPIKeysRequest, opts ...grpc.CallOption) (*ListAPIKeysResponse, error)
 	// InvalidateAPIKey ends a key at once. Doing it again succeeds. The last owner
 	// key of an organisation and the last operator key stay.
@@ -236,14 +239,16 @@ type OrganisationServiceServer interface {
 	CreateOrganisation(context.Context, *CreateOrganisationRequest) (*CreateOrganisationResponse, error)
 	// GetOrganisation answers the caller's organisation.
 	GetOrganisation(context.Context, *GetOrganisationRequest) (*GetOrganisationResponse, error)
-	// ListOrganisations answers the cluster's organisations. Only operators may.
+	// ListOrganisations answers the cluster's organisations in the order of their
+	// ids. Only operators may.
 	ListOrganisations(context.Context, *ListOrganisationsRequest) (*ListOrganisationsResponse, error)
 	// UpdateOrganisation renames the caller's organisation.
 	UpdateOrganisation(context.Context, *UpdateOrganisationRequest) (*UpdateOrganisationResponse, error)
 	// DeleteOrganisation takes an organisation away with all its projects; its keys
 	// end at once. Only operators may.
 	DeleteOrganisation(context.Context, *DeleteOrganisationRequest) (*DeleteOrganisationResponse, error)
-	// CreateProject creates a project, which has no permissions and roles yet.
+	// CreateProject creates a project, which has no permissions and roles yet. One
+	// of this name must not exist.
 	CreateProject(context.Context, *CreateProjectRequest) (*CreateProjectResponse, error)
 	// GetProject answers one project by its name.
 	GetProject(context.Context, *GetProjectRequest) (*GetProjectResponse, error)
@@ -255,7 +260,8 @@ type OrganisationServiceServer interface {
 	DeleteProject(context.Context, *DeleteProjectRequest) (*DeleteProjectResponse, error)
 	// CreateAPIKey creates a key of a project. Only this answer holds its secret.
 	CreateAPIKey(context.Context, *CreateAPIKeyRequest) (*CreateAPIKeyResponse, error)
-	// ListAPIKeys answers a project's keys without their secrets.
+	// ListAPIKeys answers a project's keys, invalidated ones too, in the order of
+	// their names and without their secrets.
 	ListAPIKeys(context.Context, *ListAPIKeysRequest) (*ListAPIKeysResponse, error)
 	// InvalidateAPIKey ends a key at once. Doing it again succeeds. The last owner
 	// key of an organisation and the last operator key stay.

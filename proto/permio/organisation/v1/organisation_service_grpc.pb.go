@@ -50,14 +50,16 @@ type OrganisationServiceClient interface {
 	CreateOrganisation(ctx context.Context, in *v1.CreateOrganisationRequest, opts ...grpc.CallOption) (*v1.CreateOrganisationResponse, error)
 	// GetOrganisation answers the caller's organisation.
 	GetOrganisation(ctx context.Context, in *v1.GetOrganisationRequest, opts ...grpc.CallOption) (*v1.GetOrganisationResponse, error)
-	// ListOrganisations answers the cluster's organisations. Only operators may.
+	// ListOrganisations answers the cluster's organisations in the order of their
+	// ids. Only operators may.
 	ListOrganisations(ctx context.Context, in *v1.ListOrganisationsRequest, opts ...grpc.CallOption) (*v1.ListOrganisationsResponse, error)
 	// UpdateOrganisation renames the caller's organisation.
 	UpdateOrganisation(ctx context.Context, in *v1.UpdateOrganisationRequest, opts ...grpc.CallOption) (*v1.UpdateOrganisationResponse, error)
 	// DeleteOrganisation takes an organisation away with all its projects; its keys
 	// end at once. Only operators may.
 	DeleteOrganisation(ctx context.Context, in *v1.DeleteOrganisationRequest, opts ...grpc.CallOption) (*v1.DeleteOrganisationResponse, error)
-	// CreateProject creates a project, which has no permissions and roles yet.
+	// CreateProject creates a project, which has no permissions and roles yet. One
+	// of this name must not exist.
 	CreateProject(ctx context.Context, in *v1.CreateProjectRequest, opts ...grpc.CallOption) (*v1.CreateProjectResponse, error)
 	// GetProject answers one project by its name.
 	GetProject(ctx context.Context, in *v1.GetProjectRequest, opts ...grpc.CallOption) (*v1.GetProjectResponse, error)
@@ -69,7 +71,8 @@ type OrganisationServiceClient interface {
 	DeleteProject(ctx context.Context, in *v1.DeleteProjectRequest, opts ...grpc.CallOption) (*v1.DeleteProjectResponse, error)
 	// CreateAPIKey creates a key of a project. Only this answer holds its secret.
 	CreateAPIKey(ctx context.Context, in *v1.CreateAPIKeyRequest, opts ...grpc.CallOption) (*v1.CreateAPIKeyResponse, error)
-	// ListAPIKeys answers a project's keys without their secrets.
+	// ListAPIKeys answers a project's keys, invalidated ones too, in the order of
+	// their names and without their secrets.
 	ListAPIKeys(ctx context.Context, in *v1.ListAPIKeysRequest, opts ...grpc.CallOption) (*v1.ListAPIKeysResponse, error)
 	// InvalidateAPIKey ends a key at once. Doing it again succeeds. The last owner
 	// key of an organisation and the last operator key stay.
@@ -229,14 +232,16 @@ type OrganisationServiceServer interface {
 	CreateOrganisation(context.Context, *v1.CreateOrganisationRequest) (*v1.CreateOrganisationResponse, error)
 	// GetOrganisation answers the caller's organisation.
 	GetOrganisation(context.Context, *v1.GetOrganisationRequest) (*v1.GetOrganisationResponse, error)
-	// ListOrganisations answers the cluster's organisations. Only operators may.
+	// ListOrganisations answers the cluster's organisations in the order of their
+	// ids. Only operators may.
 	ListOrganisations(context.Context, *v1.ListOrganisationsRequest) (*v1.ListOrganisationsResponse, error)
 	// UpdateOrganisation renames the caller's organisation.
 	UpdateOrganisation(context.Context, *v1.UpdateOrganisationRequest) (*v1.UpdateOrganisationResponse, error)
 	// DeleteOrganisation takes an organisation away with all its projects; its keys
 	// end at once. Only operators may.
 	DeleteOrganisation(context.Context, *v1.DeleteOrganisationRequest) (*v1.DeleteOrganisationResponse, error)
-	// CreateProject creates a project, which has no permissions and roles yet.
+	// CreateProject creates a project, which has no permissions and roles yet. One
+	// of this name must not exist.
 	CreateProject(context.Context, *v1.CreateProjectRequest) (*v1.CreateProjectResponse, error)
 	// GetProject answers one project by its name.
 	GetProject(context.Context, *v1.GetProjectRequest) (*v1.GetProjectResponse, error)
@@ -248,7 +253,8 @@ type OrganisationServiceServer interface {
 	DeleteProject(context.Context, *v1.DeleteProjectRequest) (*v1.DeleteProjectResponse, error)
 	// CreateAPIKey creates a key of a project. Only this answer holds its secret.
 	CreateAPIKey(context.Context, *v1.CreateAPIKeyRequest) (*v1.CreateAPIKeyResponse, error)
-	// ListAPIKeys answers a project's keys without their secrets.
+	// ListAPIKeys answers a project's keys, invalidated ones too, in the order of
+	// their names and without their secrets.
 	ListAPIKeys(context.Context, *v1.ListAPIKeysRequest) (*v1.ListAPIKeysResponse, error)
 	// InvalidateAPIKey ends a key at once. Doing it again succeeds. The last owner
 	// key of an organisation and the last operator key stay.
