@@ -174,6 +174,8 @@ func (c *connection) explain(err error, reached bool) error {
 		explained.hint = "remit project list shows what there is"
 	case code == codes.NotFound && strings.HasPrefix(explained.message, "key "):
 		explained.hint = "remit key list shows what there is"
+	case code == codes.NotFound && strings.HasPrefix(explained.message, "organisation "):
+		explained.hint = "remit organisation list shows what there is"
 	case code == codes.PermissionDenied:
 		explained.hint = "remit whoami shows what the key may do"
 	case (code == codes.Unavailable || code == codes.DeadlineExceeded) && !reached:

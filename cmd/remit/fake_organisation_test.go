@@ -68,8 +68,13 @@ func (f *fakeOrganisations) UpdateOrganisation(_ context.Context, r *organisatio
 }
 
 func (f *fakeOrganisations) DeleteOrganisation(_ context.Context, r *organisationv1.DeleteOrganisationRequest) (*organisationv1.DeleteOrganisationResponse, error) {
-	maps.DeleteFunc(f.organisations, func(_ string, o *organisationv1.Organisation) bool { return o.GetId() == r.GetId() })
-	return &organisationv1.DeleteOrganisationResponse{Token: "o4"}, nil
+	for name, o := range f.organisations {
+		if o.GetId() == r.GetId() {
+			delete(f.organisations, name)
+			return &organisationv1.DeleteOrganisationResponse{Token: "o4"}, nil
+		}
+	}
+	return nil, status.Errorf(codes.NotFound, "organisation %s does not exist", r.GetId())
 }
 
 func fakeProject(name string) *organisationv1.Project {

@@ -110,11 +110,16 @@ hint: --yes deletes without asking
 	if len(f.organisations) != 0 {
 		t.Error("it was not deleted")
 	}
+	fails(t, `
+remit: organisation id-1 does not exist
+hint: remit organisation list shows what there is
+`, "organisation", "delete", "id-1", "--yes")
+	stage(t, "organisation create acme")
 	prints(t, `
 {
   "token": "o4"
 }
-`, "organisation", "delete", "id-1", "--yes", "-o", "json")
+`, "organisation", "delete", "id-3", "--yes", "-o", "json")
 }
 
 func TestProjectCreateAndList(t *testing.T) {
