@@ -9,10 +9,13 @@ import (
 
 // A Result is what a command came to, on every node the same.
 type Result struct {
-	Err        *Error // the command changed nothing
-	Permission *Permission
-	Role       *Role
-	Granted    []*Permission // the permissions of Role, by name
+	Err          *Error // the command changed nothing
+	Permission   *Permission
+	Role         *Role
+	Granted      []*Permission // the permissions of Role, by name
+	Organisation *Organisation
+	Project      *Project
+	Key          *Key
 }
 
 func failed(err *Error) Result { return Result{Err: err} }
@@ -20,8 +23,18 @@ func failed(err *Error) Result { return Result{Err: err} }
 // A batch makes the next state from one, for any number of commands. What the
 // commands touch is copied once.
 type batch struct {
-	state    State
-	projects map[Scope]*draft
+	state   State
+	tenants map[ID]*tenant
+	actor   *Key  // who asked for the command at hand; nil for the cluster itself
+	time    int64 // of that command
+	// what the batch has copied of the state, to change it
+	ownsOrganisations, ownsKeys, ownsSweeps bool
+}
+
+// A tenant is an organisation that the batch may change.
+type tenant struct {
+	Organisation
+	drafts map[ID]*draft
 }
 
 // A draft is a project that the batch may change.
@@ -31,21 +44,28 @@ type draft struct {
 }
 
 func newBatch(s *State) *batch {
-	return &batch{state: *s, projects: map[Scope]*draft{}}
+	return &batch{state: *s, tenants: map[ID]*tenant{}}
+}
+
+// apply applies one command.
+func (b *batch) apply(c *Command) Result {
+	if err := b.judge(c); err != nil {
+		return failed(err)
+	}
+	return c.Body.apply(b)
 }
 
 // finish returns the state after the command at this revision.
 func (b *batch) finish(revision uint64) *State {
-	if len(b.projects) > 0 {
-		b.state.organisations = b.state.organisations.copy()
-	}
-	for scope, d := range b.projects {
-		d.assignments = d.builder.Index()
-		organisation := *must(b.state.Organisation(scope.Organisation))
-		organisation.projects = organisation.projects.copy()
-		project := d.Project
-		organisation.projects.tree.Set(project.Name, &project)
-		b.state.organisations.tree.Set(organisation.ID.key(), &organisation)
+	for _, t := range b.tenants {
+		for _, d := range t.drafts {
+			d.assignments = d.builder.Index()
+			project := d.Project
+			t.projects.tree.Set(project.Name, &project)
+			b.setSweeping(Scope{t.ID, project.ID}, project.sweep.Active || project.IsBuiltIn() && len(t.ending) > 0)
+		}
+		organisation := t.Organisation
+		b.organisations().tree.Set(t.ID.key(), &organisation)
 	}
 	b.state.Revision = revision
 	next := b.state
@@ -59,23 +79,78 @@ func must[T any](v T, ok bool) T {
 	return v
 }
 
-// project returns the draft of a project.
-func (b *batch) project(scope Scope) (*draft, *Error) {
-	if d, ok := b.projects[scope]; ok {
-		return d, nil
+// organisations returns the organisations to change.
+func (b *batch) organisations() table[*Organisation] {
+	if !b.ownsOrganisations {
+		b.state.organisations, b.ownsOrganisations = b.state.organisations.copy(), true
 	}
-	if o, ok := b.state.Organisation(scope.Organisation); ok {
-		for p := range o.Projects() {
-			if p.ID != scope.Project {
-				continue
-			}
-			d := &draft{Project: *p, builder: p.assignments.Build()}
+	return b.state.organisations
+}
+
+// setSweeping notes whether Sweep commands should go over a project.
+func (b *batch) setSweeping(scope Scope, sweeping bool) {
+	if _, ok := b.state.sweeps.get(scope.key()); ok == sweeping {
+		return
+	}
+	if !b.ownsSweeps {
+		b.state.sweeps, b.ownsSweeps = b.state.sweeps.copy(), true
+	}
+	if sweeping {
+		b.state.sweeps.tree.Set(scope.key(), scope)
+	} else {
+		b.state.sweeps.tree.Delete(scope.key())
+	}
+}
+
+// tenant returns the draft of an organisation.
+func (b *batch) tenant(id ID) (*tenant, *Error) {
+	if t, ok := b.tenants[id]; ok {
+		return t, nil
+	}
+	o, ok := b.state.Organisation(id)
+	if !ok {
+		return nil, errorf(CodeNotFound, "organisation %s does not exist", id)
+	}
+	t := &tenant{*o, map[ID]*draft{}}
+	t.projects = t.projects.copy()
+	b.tenants[id] = t
+	return t, nil
+}
+
+// project returns the draft of a project and that of its organisation.
+func (b *batch) project(scope Scope) (*tenant, *draft, *Error) {
+	t, err := b.tenant(scope.Organisation)
+	if err != nil {
+		return nil, nil, err
+	}
+	name, ok := t.names.get(scope.Project.key())
+	if !ok {
+		return nil, nil, errorf(CodeNotFound, "project %s does not exist", scope.Project)
+	}
+	return t, b.draft(t, must(t.Project(name))), nil
+}
+
+// draft returns the draft of one of the tenant's projects.
+func (b *batch) draft(t *tenant, p *Project) *draft {
+	d, ok := t.drafts[p.ID]
+	if !ok {
+		d = &draft{Project: *p, builder: p.assignments.Build()}
+		if !p.IsBuiltIn() {
 			d.permissions, d.roles = p.permissions.copy(), p.roles.copy()
-			b.projects[scope] = d
-			return d, nil
 		}
+		t.drafts[p.ID] = d
 	}
-	return nil, errorf(CodeNotFound, "project %s does not exist", scope.Project)
+	return d
+}
+
+// catalogue returns the draft of a project whose permissions and roles can be
+// changed.
+func (b *batch) catalogue(scope Scope) (*draft, *Error) {
+	_, p, err := b.project(scope)
+	if err == nil && p.IsBuiltIn() {
+		return nil, errorf(CodePermissionDenied, "Permission denied: the permissions and roles of project %q are built in", BuiltInProject)
+	}
+	return p, err
 }
 
 // newNumber gives out the next number, for a record that goes into the catalogue
@@ -96,24 +171,8 @@ func newNumber[T named](d *draft, c catalogue[T], id ID, isRole bool) (number, *
 	return n, nil
 }
 
-func (c *Init) apply(b *batch) Result {
-	if b.state.Cluster != (ID{}) {
-		return failed(errorf(CodeAlreadyExists, "the cluster was initialised before"))
-	}
-	b.state.Cluster, b.state.Epoch, b.state.Secret, b.state.Level = c.Cluster, c.Epoch, c.Secret, MaxLevel
-	o := &Organisation{ID: c.Organisation, Name: c.OrganisationName, projects: table[*Project]{}.copy()}
-	o.projects.tree.Set(c.ProjectName, &Project{ID: c.Project, Name: c.ProjectName})
-	b.state.organisations = b.state.organisations.copy()
-	b.state.organisations.tree.Set(o.ID.key(), o)
-	b.state.keys = b.state.keys.copy()
-	b.state.keys.tree.Set(string(c.RootKeyHash[:]), &Key{
-		ID: c.RootKey, Hash: c.RootKeyHash, Organisation: c.Organisation, Project: BuiltInProject, Operator: true,
-	})
-	return Result{}
-}
-
 func (c *PutPermission) apply(b *batch) Result {
-	p, err := b.project(c.Scope)
+	p, err := b.catalogue(c.Scope)
 	if err != nil {
 		return failed(err)
 	}
@@ -131,7 +190,7 @@ func (c *PutPermission) apply(b *batch) Result {
 }
 
 func (c *UpdatePermission) apply(b *batch) Result {
-	p, err := b.project(c.Scope)
+	p, err := b.catalogue(c.Scope)
 	if err != nil {
 		return failed(err)
 	}
@@ -141,7 +200,10 @@ func (c *UpdatePermission) apply(b *batch) Result {
 	}
 	permission := *old
 	permission.Description = c.Description
-	if c.Name != "" {
+	if c.Name != "" && c.Name != old.Name {
+		if err := b.require("permission.update", ManagementURI(c.Organisation, "permission", c.Name)); err != nil {
+			return failed(err)
+		}
 		permission.Name = c.Name
 	}
 	if err := firstOf(ValidatePermissionName(permission.Name), ValidateDescription(c.Description)); err != nil {
@@ -155,7 +217,7 @@ func (c *UpdatePermission) apply(b *batch) Result {
 }
 
 func (c *DeletePermission) apply(b *batch) Result {
-	p, err := b.project(c.Scope)
+	p, err := b.catalogue(c.Scope)
 	if err != nil {
 		return failed(err)
 	}
@@ -167,13 +229,17 @@ func (c *DeletePermission) apply(b *batch) Result {
 }
 
 func (c *PutRole) apply(b *batch) Result {
-	p, err := b.project(c.Scope)
+	p, err := b.catalogue(c.Scope)
 	if err != nil {
 		return failed(err)
 	}
 	role := &Role{ID: c.ID, Name: c.Name, Description: c.Description}
 	old, exists := p.roles.names.get(c.Name)
 	if exists {
+		// It may have come, or become stronger, since the caller looked.
+		if err := b.require("role.update", ManagementURI(c.Organisation, "role", old.ID.String())); err != nil {
+			return failed(err)
+		}
 		role.ID, role.number = old.ID, old.number
 	}
 	if err := p.fill(role, c.Permissions); err != nil {
@@ -189,7 +255,7 @@ func (c *PutRole) apply(b *batch) Result {
 }
 
 func (c *UpdateRole) apply(b *batch) Result {
-	p, err := b.project(c.Scope)
+	p, err := b.catalogue(c.Scope)
 	if err != nil {
 		return failed(err)
 	}
@@ -198,7 +264,10 @@ func (c *UpdateRole) apply(b *batch) Result {
 		return failed(errorf(CodeNotFound, "role %s does not exist", c.ID))
 	}
 	role := &Role{ID: old.ID, Name: old.Name, Description: c.Description, number: old.number}
-	if c.Name != "" {
+	if c.Name != "" && c.Name != old.Name {
+		if err := b.require("role.update", ManagementURI(c.Organisation, "role", c.Name)); err != nil {
+			return failed(err)
+		}
 		role.Name = c.Name
 	}
 	if other, ok := p.roles.names.get(role.Name); ok && other.ID != c.ID {
@@ -229,7 +298,7 @@ func (d *draft) fill(role *Role, permissions []ID) *Error {
 }
 
 func (c *DeleteRole) apply(b *batch) Result {
-	p, err := b.project(c.Scope)
+	p, err := b.catalogue(c.Scope)
 	if err != nil {
 		return failed(err)
 	}
@@ -265,8 +334,8 @@ func firstOf(errs ...*Error) *Error {
 
 // Refuses returns the error that the command would come to in this state, nil
 // if it would succeed. It changes nothing.
-func (s *State) Refuses(body Body) error {
-	if err := body.apply(newBatch(s)).Err; err != nil {
+func (s *State) Refuses(c *Command) error {
+	if err := newBatch(s).apply(c).Err; err != nil {
 		return err
 	}
 	return nil

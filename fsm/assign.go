@@ -8,9 +8,19 @@ import (
 )
 
 func (c *Grant) apply(b *batch) Result {
-	p, pattern, numbers, err := b.assignment(c.Scope, c.Principal, c.URI, c.Permissions, c.Roles)
+	t, p, pattern, numbers, err := b.assignment(c.Scope, c.Principal, c.URI, c.Permissions, c.Roles)
 	if err != nil {
 		return failed(err)
+	}
+	if _, err := b.livingKeyPrincipal(t.ID, c.Principal); err != nil {
+		return failed(err)
+	}
+	if p.IsBuiltIn() {
+		if err := b.mayGrant(t, pattern, numbers); err != nil {
+			return failed(err)
+		}
+		b.grantBuiltIn(t, c.Principal, pattern, numbers)
+		return Result{}
 	}
 	value, _ := p.builder.Get(c.Principal, pattern)
 	union := append(p.living(rights(value)), numbers...)
@@ -24,7 +34,7 @@ func (c *Grant) apply(b *batch) Result {
 }
 
 func (c *Revoke) apply(b *batch) Result {
-	p, pattern, numbers, err := b.assignment(c.Scope, c.Principal, c.URI, c.Permissions, c.Roles)
+	t, p, pattern, numbers, err := b.assignment(c.Scope, c.Principal, c.URI, c.Permissions, c.Roles)
 	if err != nil {
 		return failed(err)
 	}
@@ -32,37 +42,44 @@ func (c *Revoke) apply(b *batch) Result {
 	if !ok {
 		return Result{}
 	}
+	held := p.living(rights(value))
+	owner := builtInProject.owner.number
+	if p.IsBuiltIn() && slices.Contains(numbers, owner) && slices.Contains(held, owner) && b.isOwner(t, c.Principal, pattern) {
+		if t.owners == 1 {
+			return failed(lastOwner())
+		}
+		t.owners--
+	}
 	slices.Sort(numbers)
-	left := slices.DeleteFunc(p.living(rights(value)), func(n number) bool {
+	p.keep(c.Principal, pattern, slices.DeleteFunc(held, func(n number) bool {
 		_, revoked := slices.BinarySearch(numbers, n)
 		return revoked
-	})
-	p.keep(c.Principal, pattern, left)
+	}))
 	return Result{}
 }
 
 // assignment validates what grants and revokes have in common.
-func (b *batch) assignment(scope Scope, principal, uri string, permissions, roles []ID) (*draft, string, []number, *Error) {
-	p, err := b.project(scope)
+func (b *batch) assignment(scope Scope, principal, uri string, permissions, roles []ID) (*tenant, *draft, string, []number, *Error) {
+	t, p, err := b.project(scope)
 	if err != nil {
-		return nil, "", nil, err
+		return nil, nil, "", nil, err
 	}
 	pattern, err := validatePattern(uri)
 	if err := firstOf(ValidatePrincipal(principal), err); err != nil {
-		return nil, "", nil, err
+		return nil, nil, "", nil, err
 	}
 	if len(permissions)+len(roles) == 0 {
-		return nil, "", nil, errorf(CodeInvalidArgument, "name at least one permission or role")
+		return nil, nil, "", nil, errorf(CodeInvalidArgument, "name at least one permission or role")
 	}
 	numbers, err := numbersOf(p.permissions, "permission", permissions)
 	if err != nil {
-		return nil, "", nil, err
+		return nil, nil, "", nil, err
 	}
 	more, err := numbersOf(p.roles, "role", roles)
 	if err != nil {
-		return nil, "", nil, err
+		return nil, nil, "", nil, err
 	}
-	return p, pattern, append(numbers, more...), nil
+	return t, p, pattern, append(numbers, more...), nil
 }
 
 // living returns the numbers that are not dead.
@@ -110,14 +127,18 @@ func (s *sweep) start() {
 }
 
 func (c *Sweep) apply(b *batch) Result {
-	p, err := b.project(c.Scope)
+	t, p, err := b.project(c.Scope)
 	if err != nil {
 		return failed(err)
+	}
+	budget := boundSweep(c.Limit)
+	if p.IsBuiltIn() {
+		b.sweepEnding(t, budget)
+		return Result{}
 	}
 	if !p.sweep.Active {
 		return Result{}
 	}
-	budget := min(max(c.Limit, 1), 10_000)
 	if !p.sweep.Roles {
 		budget = p.sweepRoles(budget)
 	}
@@ -126,6 +147,9 @@ func (c *Sweep) apply(b *batch) Result {
 	}
 	return Result{}
 }
+
+// boundSweep bounds how much one command looks at, whoever proposed it.
+func boundSweep(limit int) int { return min(max(limit, 1), 10_000) }
 
 // sweepRoles returns what is left of the budget.
 func (d *draft) sweepRoles(budget int) int {
@@ -173,13 +197,14 @@ func (d *draft) sweepAssignments(budget int) {
 }
 
 // Sweeping yields the projects that Sweep commands should go over.
-func (s *State) Sweeping() iter.Seq[Scope] {
+func (s *State) Sweeping() iter.Seq[Scope] { return s.sweeps.from("") }
+
+// sweepingIn is Sweeping within one organisation.
+func (s *State) sweepingIn(organisation ID) iter.Seq[Scope] {
 	return func(yield func(Scope) bool) {
-		for o := range s.organisations.from("") {
-			for p := range o.Projects() {
-				if p.sweep.Active && !yield(Scope{o.ID, p.ID}) {
-					return
-				}
+		for scope := range s.sweeps.from(organisation.key()) {
+			if scope.Organisation != organisation || !yield(scope) {
+				return
 			}
 		}
 	}
@@ -187,10 +212,8 @@ func (s *State) Sweeping() iter.Seq[Scope] {
 
 // IsSweeping reports whether the project is one of them.
 func (s *State) IsSweeping(scope Scope) bool {
-	for sweeping := range s.Sweeping() {
-		if sweeping == scope {
-			return true
-		}
-	}
-	return false
+	_, ok := s.sweeps.get(scope.key())
+	return ok
 }
+
+func (s Scope) key() string { return s.Organisation.key() + s.Project.key() }

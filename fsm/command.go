@@ -29,6 +29,14 @@ const (
 	KindGrant
 	KindRevoke
 	KindSweep
+	KindCreateOrganisation
+	KindUpdateOrganisation
+	KindDeleteOrganisation
+	KindCreateProject
+	KindDeleteProject
+	KindCreateKey
+	KindInvalidateKey
+	KindSweepKeys
 )
 
 // An Envelope says who asked for a command, from where and when, and which
@@ -56,6 +64,8 @@ type Scope struct {
 	Project      ID `msgpack:"project"`
 }
 
+func (s Scope) within() Scope { return s }
+
 // A Body is what a command does, one type for each kind.
 type Body interface {
 	kind() Kind
@@ -64,15 +74,11 @@ type Body interface {
 
 // Init is the first command of a cluster.
 type Init struct {
-	Cluster          ID       `msgpack:"cluster"`
-	Epoch            ID       `msgpack:"epoch"`
-	Secret           [32]byte `msgpack:"secret"`
-	Organisation     ID       `msgpack:"organisation"`
-	OrganisationName string   `msgpack:"organisation_name"`
-	Project          ID       `msgpack:"project"`
-	ProjectName      string   `msgpack:"project_name"`
-	RootKey          ID       `msgpack:"root_key"`
-	RootKeyHash      [32]byte `msgpack:"root_key_hash"`
+	Cluster ID       `msgpack:"cluster"`
+	Epoch   ID       `msgpack:"epoch"`
+	Secret  [32]byte `msgpack:"secret"`
+	// The first organisation. Its first key is the first operator.
+	CreateOrganisation
 }
 
 // PutPermission creates a permission or, if its name is taken, gives the one
@@ -148,16 +154,82 @@ type Sweep struct {
 	Limit int `msgpack:"limit"` // how many permissions and roles to look at, in roles and assignments
 }
 
-func (*Init) kind() Kind             { return KindInit }
-func (*PutPermission) kind() Kind    { return KindPutPermission }
-func (*UpdatePermission) kind() Kind { return KindUpdatePermission }
-func (*DeletePermission) kind() Kind { return KindDeletePermission }
-func (*PutRole) kind() Kind          { return KindPutRole }
-func (*UpdateRole) kind() Kind       { return KindUpdateRole }
-func (*DeleteRole) kind() Kind       { return KindDeleteRole }
-func (*Grant) kind() Kind            { return KindGrant }
-func (*Revoke) kind() Kind           { return KindRevoke }
-func (*Sweep) kind() Kind            { return KindSweep }
+// CreateOrganisation creates an organisation with the built-in project, one
+// other, and a key that owns it.
+type CreateOrganisation struct {
+	Organisation ID       `msgpack:"organisation"`
+	Name         string   `msgpack:"name"`
+	BuiltIn      ID       `msgpack:"built_in"` // id of the built-in project
+	Project      ID       `msgpack:"project"`
+	ProjectName  string   `msgpack:"project_name"`
+	Key          ID       `msgpack:"key"`
+	KeyName      string   `msgpack:"key_name"`
+	KeyHash      [32]byte `msgpack:"key_hash"`
+}
+
+// UpdateOrganisation renames an organisation.
+type UpdateOrganisation struct {
+	Organisation ID     `msgpack:"organisation"`
+	Name         string `msgpack:"name"`
+}
+
+func (c *UpdateOrganisation) within() Scope { return Scope{Organisation: c.Organisation} }
+
+// DeleteOrganisation ends an organisation with all that belongs to it.
+type DeleteOrganisation struct {
+	Organisation ID `msgpack:"organisation"`
+}
+
+// CreateProject creates a project. The scope's project is its id.
+type CreateProject struct {
+	Scope
+	Name string `msgpack:"name"`
+}
+
+// DeleteProject ends a project with all that belongs to it: its keys, and the
+// grants of management permissions on it.
+type DeleteProject struct{ Scope }
+
+// CreateKey creates a key of a project, and grants it a role of the built-in
+// project on the organisation.
+type CreateKey struct {
+	Scope
+	ID       ID       `msgpack:"id"`
+	Name     string   `msgpack:"name"`
+	Hash     [32]byte `msgpack:"hash"`
+	Role     ID       `msgpack:"role"` // none if zero
+	Operator bool     `msgpack:"operator"`
+}
+
+// InvalidateKey ends a key.
+type InvalidateKey struct {
+	Scope
+	ID ID `msgpack:"id"`
+}
+
+// SweepKeys takes one bounded step in removing the keys of deleted projects.
+type SweepKeys struct {
+	Limit int `msgpack:"limit"` // how many keys to look at, and grants of theirs to remove
+}
+
+func (*Init) kind() Kind               { return KindInit }
+func (*PutPermission) kind() Kind      { return KindPutPermission }
+func (*UpdatePermission) kind() Kind   { return KindUpdatePermission }
+func (*DeletePermission) kind() Kind   { return KindDeletePermission }
+func (*PutRole) kind() Kind            { return KindPutRole }
+func (*UpdateRole) kind() Kind         { return KindUpdateRole }
+func (*DeleteRole) kind() Kind         { return KindDeleteRole }
+func (*Grant) kind() Kind              { return KindGrant }
+func (*Revoke) kind() Kind             { return KindRevoke }
+func (*Sweep) kind() Kind              { return KindSweep }
+func (*CreateOrganisation) kind() Kind { return KindCreateOrganisation }
+func (*UpdateOrganisation) kind() Kind { return KindUpdateOrganisation }
+func (*DeleteOrganisation) kind() Kind { return KindDeleteOrganisation }
+func (*CreateProject) kind() Kind      { return KindCreateProject }
+func (*DeleteProject) kind() Kind      { return KindDeleteProject }
+func (*CreateKey) kind() Kind          { return KindCreateKey }
+func (*InvalidateKey) kind() Kind      { return KindInvalidateKey }
+func (*SweepKeys) kind() Kind          { return KindSweepKeys }
 
 func newBody(kind Kind) (Body, bool) {
 	switch kind {
@@ -181,6 +253,22 @@ func newBody(kind Kind) (Body, bool) {
 		return new(Revoke), true
 	case KindSweep:
 		return new(Sweep), true
+	case KindCreateOrganisation:
+		return new(CreateOrganisation), true
+	case KindUpdateOrganisation:
+		return new(UpdateOrganisation), true
+	case KindDeleteOrganisation:
+		return new(DeleteOrganisation), true
+	case KindCreateProject:
+		return new(CreateProject), true
+	case KindDeleteProject:
+		return new(DeleteProject), true
+	case KindCreateKey:
+		return new(CreateKey), true
+	case KindInvalidateKey:
+		return new(InvalidateKey), true
+	case KindSweepKeys:
+		return new(SweepKeys), true
 	}
 	return nil, false
 }

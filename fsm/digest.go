@@ -13,26 +13,31 @@ import (
 func (s *State) Digest() [32]byte {
 	d := digest{sha256.New()}
 	d.add("cluster", s.Cluster[:], s.Epoch[:], s.Secret[:], binary.BigEndian.AppendUint32(nil, s.Level))
-	for k := range s.keys.from("") {
-		operator := byte(0)
-		if k.Operator {
-			operator = 1
-		}
-		d.add("key", k.ID[:], k.Hash[:], k.Organisation[:], []byte(k.Project), []byte{operator})
+	for _, id := range s.operators {
+		d.add("operator", id[:])
 	}
 	for o := range s.organisations.from("") {
-		d.add("organisation", o.ID[:], []byte(o.Name))
-		for p := range o.Projects() {
+		d.add("organisation", o.ID[:], []byte(o.Name), number64(o.Created), number64(o.Updated))
+		for p := range o.Projects("") {
 			d.project(p)
 		}
 	}
 	return [32]byte(d.h.Sum(nil))
 }
 
+func number64(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) }
+
 type digest struct{ h hash.Hash }
 
 func (d digest) project(p *Project) {
-	d.add("project", p.ID[:], []byte(p.Name))
+	d.add("project", p.ID[:], []byte(p.Name), number64(p.Created))
+	for k := range p.Keys("") {
+		invalidated := int64(0)
+		if k.Invalidated {
+			invalidated = 1
+		}
+		d.add("key", k.ID[:], k.Hash[:], []byte(k.Name), number64(k.Created), number64(invalidated))
+	}
 	for x := range p.Permissions("") {
 		d.add("permission", x.ID[:], []byte(x.Name), []byte(x.Description))
 	}

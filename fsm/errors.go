@@ -11,8 +11,10 @@ const (
 	CodeInvalidArgument   Code = 3
 	CodeNotFound          Code = 5
 	CodeAlreadyExists     Code = 6
+	CodePermissionDenied  Code = 7
 	CodeResourceExhausted Code = 8
 	CodeUnavailable       Code = 14
+	CodeUnauthenticated   Code = 16
 )
 
 // An Error says what was wrong, with which value, and what to do. As the result

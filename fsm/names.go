@@ -127,3 +127,29 @@ func validatePattern(uri string) (string, *Error) {
 	}
 	return pattern, nil
 }
+
+// ValidateOrganisationName reports why a text cannot be an organisation's name.
+func ValidateOrganisationName(name string) *Error { return validateText("organisation name", name) }
+
+// ValidateKeyName reports why a text cannot be a key's name.
+func ValidateKeyName(name string) *Error { return validateText("key name", name) }
+
+// MaxProjectNameBytes is the length of the longest project name.
+const MaxProjectNameBytes = 63
+
+// ValidateProjectName reports why a text cannot be the name of a new project.
+func ValidateProjectName(name string) *Error {
+	if name == BuiltInProject {
+		return errorf(CodeInvalidArgument, "the project name %q is reserved: choose another", name)
+	}
+	valid := name != "" && len(name) <= MaxProjectNameBytes && name[0] != '-'
+	for i := range len(name) {
+		c := name[i]
+		valid = valid && ('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-')
+	}
+	if !valid {
+		return errorf(CodeInvalidArgument, "invalid project name %q: it has 1 to %d lower-case letters, digits and hyphens, and no hyphen in front (such as production)",
+			excerpt(name), MaxProjectNameBytes)
+	}
+	return nil
+}

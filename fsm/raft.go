@@ -24,7 +24,7 @@ func (s *Store) ApplyBatch(logs []*raft.Log) []any {
 		if err != nil {
 			s.fail(fmt.Errorf("apply revision %d: %w", log.Index, err))
 		}
-		results[i] = c.Body.apply(b)
+		results[i] = b.apply(c)
 		last = log.Index
 	}
 	if last > 0 {

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/remit-io/remit/index"
 )
@@ -10,6 +11,7 @@ import (
 // level above that came before it.
 type restore struct {
 	state        State
+	keys         map[ID][]*Key // by the project's id
 	organisation *Organisation
 	project      *draft
 	last         index.Assignment // of the project
@@ -53,17 +55,30 @@ func (b *restore) addCluster(r *clusterRecord) error {
 	if b.state.organisations.tree != nil {
 		return fmt.Errorf("the cluster stands twice")
 	}
-	b.state.Cluster, b.state.Secret = r.Cluster, r.Secret
+	b.state.Cluster, b.state.Secret, b.state.operators, b.state.keySweep = r.Cluster, r.Secret, r.Operators, r.KeySweep
 	b.state.organisations = b.state.organisations.copy()
+	b.state.sweeps = b.state.sweeps.copy()
 	b.state.keys = b.state.keys.copy()
+	b.keys = map[ID][]*Key{}
 	return nil
 }
 
 func (b *restore) addKey(r *keyRecord) error {
-	if b.state.keys.tree == nil {
-		return fmt.Errorf("a key stands before the cluster")
+	if b.keys == nil || b.organisation != nil {
+		return fmt.Errorf("a key does not stand between the cluster and the organisations")
 	}
-	b.state.keys.tree.Set(string(r.Hash[:]), &Key{r.ID, r.Hash, r.Organisation, r.Project, r.Operator})
+	if err := ValidateKeyName(r.Name); err != nil {
+		return err
+	}
+	if _, ok := b.state.keys.ids.get(r.ID.key()); ok {
+		return fmt.Errorf("key %s stands twice", r.ID)
+	}
+	if _, ok := b.state.keys.hashes.get(string(r.Hash[:])); ok {
+		return fmt.Errorf("key %s has the secret of another", r.ID)
+	}
+	k := &Key{r.ID, r.Name, r.Hash, r.Organisation, r.Project, r.ProjectID, r.Created, r.Invalidated}
+	b.state.keys.add(k)
+	b.keys[k.ProjectID] = append(b.keys[k.ProjectID], k)
 	return nil
 }
 
@@ -74,8 +89,14 @@ func (b *restore) addOrganisation(r *organisationRecord) error {
 	if _, ok := b.state.Organisation(r.ID); ok {
 		return fmt.Errorf("organisation %s stands twice", r.ID)
 	}
-	b.finishProject()
-	b.organisation = &Organisation{ID: r.ID, Name: r.Name, projects: table[*Project]{}.copy()}
+	if err := ValidateOrganisationName(r.Name); err != nil {
+		return err
+	}
+	if err := b.finishOrganisation(); err != nil {
+		return err
+	}
+	b.organisation = &Organisation{ID: r.ID, Name: r.Name, Created: r.Created, Updated: r.Updated, ending: r.Ending}
+	b.organisation.projects, b.organisation.names = b.organisation.projects.copy(), b.organisation.names.copy()
 	b.state.organisations.tree.Set(r.ID.key(), b.organisation)
 	return nil
 }
@@ -88,8 +109,23 @@ func (b *restore) addProject(r *projectRecord) error {
 	if _, ok := b.organisation.Project(r.Name); ok {
 		return fmt.Errorf("project %q stands twice", excerpt(r.Name))
 	}
-	p := Project{ID: r.ID, Name: r.Name, numbers: r.Numbers, sweep: r.Sweep}
-	p.permissions, p.roles = p.permissions.copy(), p.roles.copy()
+	if _, ok := b.organisation.names.get(r.ID.key()); ok {
+		return fmt.Errorf("project %q has the id of another", excerpt(r.Name))
+	}
+	p := *newBuiltInProject(r.ID, r.Created)
+	if r.Name != BuiltInProject {
+		if err := ValidateProjectName(r.Name); err != nil {
+			return err
+		}
+		p = Project{ID: r.ID, Name: r.Name, Created: r.Created, numbers: r.Numbers, sweep: r.Sweep}
+		p.permissions, p.roles = p.permissions.copy(), p.roles.copy()
+	}
+	p.keys = p.keys.copy()
+	for _, k := range b.keys[p.ID] {
+		if k.Organisation == b.organisation.ID && k.Project == p.Name {
+			p.keys.tree.Set(k.place(), k)
+		}
+	}
 	b.project, b.last = &draft{Project: p, builder: p.assignments.Build()}, index.Assignment{}
 	return nil
 }
@@ -99,6 +135,9 @@ func (b *restore) addProject(r *projectRecord) error {
 func (b *restore) given(n number) bool { return n/2 < b.project.numbers }
 
 func (b *restore) addPermission(r *permissionRecord) error {
+	if b.project.IsBuiltIn() {
+		return fmt.Errorf("the built-in project cannot have the permission %q", r.Name)
+	}
 	if err := firstOf(ValidatePermissionName(r.Name), ValidateDescription(r.Description)); err != nil {
 		return err
 	}
@@ -109,6 +148,9 @@ func (b *restore) addPermission(r *permissionRecord) error {
 }
 
 func (b *restore) addRole(r *roleRecord) error {
+	if b.project.IsBuiltIn() {
+		return fmt.Errorf("the built-in project cannot have the role %q", r.Name)
+	}
 	if err := firstOf(ValidateRoleName(r.Name), ValidateDescription(r.Description)); err != nil {
 		return err
 	}
@@ -172,11 +214,47 @@ func (b *restore) finishProject() {
 	p := b.project.Project
 	p.assignments = b.project.builder.Index()
 	b.organisation.projects.tree.Set(p.Name, &p)
+	b.organisation.names.tree.Set(p.ID.key(), p.Name)
+	if p.sweep.Active || p.IsBuiltIn() && len(b.organisation.ending) > 0 {
+		scope := Scope{b.organisation.ID, p.ID}
+		b.state.sweeps.tree.Set(scope.key(), scope)
+	}
 	b.project = nil
 }
 
-func (b *restore) finish() (*State, error) {
+func (b *restore) finishOrganisation() error {
 	b.finishProject()
+	if b.organisation == nil {
+		return nil
+	}
+	p, ok := b.organisation.Project(BuiltInProject)
+	if !ok {
+		return fmt.Errorf("organisation %s lacks the built-in project", b.organisation.ID)
+	}
+	root := ManagementURI(b.organisation.ID)
+	for pattern, principal := range p.assignments.Within(root) {
+		if pattern != root {
+			break
+		}
+		value, _ := p.assignments.Get(principal, pattern)
+		if slices.Contains(rights(value).numbers(), builtInProject.owner.number) && b.isKeyOf(p, principal) {
+			b.organisation.owners++
+		}
+	}
+	return nil
+}
+
+// isKeyOf reports whether a principal is a valid key of the project.
+func (b *restore) isKeyOf(p *Project, principal string) bool {
+	id, isKey := keyOfPrincipal(principal)
+	k, ok := b.state.keys.ids.get(id.key())
+	return isKey && ok && !k.Invalidated && k.ProjectID == p.ID
+}
+
+func (b *restore) finish() (*State, error) {
+	if err := b.finishOrganisation(); err != nil {
+		return nil, fmt.Errorf("read snapshot: %w", err)
+	}
 	if b.state.organisations.tree == nil {
 		return nil, fmt.Errorf("read snapshot: the record of the cluster is missing")
 	}

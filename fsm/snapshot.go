@@ -35,26 +35,37 @@ const (
 )
 
 type clusterRecord struct {
-	Cluster ID       `msgpack:"cluster"`
-	Secret  [32]byte `msgpack:"secret"`
+	Cluster   ID       `msgpack:"cluster"`
+	Secret    [32]byte `msgpack:"secret"`
+	Operators []ID     `msgpack:"operators"`
+	KeySweep  keySweep `msgpack:"key_sweep"`
 }
 
 type keyRecord struct {
 	ID           ID       `msgpack:"id"`
+	Name         string   `msgpack:"name"`
 	Hash         [32]byte `msgpack:"hash"`
 	Organisation ID       `msgpack:"organisation"`
 	Project      string   `msgpack:"project"`
-	Operator     bool     `msgpack:"operator"`
+	ProjectID    ID       `msgpack:"project_id"`
+	Created      int64    `msgpack:"created"`
+	Invalidated  bool     `msgpack:"invalidated"`
 }
 
 type organisationRecord struct {
-	ID   ID     `msgpack:"id"`
-	Name string `msgpack:"name"`
+	ID      ID       `msgpack:"id"`
+	Name    string   `msgpack:"name"`
+	Created int64    `msgpack:"created"`
+	Updated int64    `msgpack:"updated"`
+	Ending  []ending `msgpack:"ending"`
 }
 
+// projectRecord is followed by permissions and roles, except for the built-in
+// project, whose own every version knows.
 type projectRecord struct {
 	ID      ID     `msgpack:"id"`
 	Name    string `msgpack:"name"`
+	Created int64  `msgpack:"created"`
 	Numbers number `msgpack:"numbers"`
 	Sweep   sweep  `msgpack:"sweep"`
 }
@@ -104,13 +115,13 @@ func (s *State) WriteSnapshot(w io.Writer) error {
 	out.w = bufio.NewWriterSize(io.MultiWriter(buffered, out.sum), 4<<10)
 	out.encoder = msgpack.NewEncoder(&out.buffer)
 	out.header(s)
-	out.record(recordCluster, &clusterRecord{s.Cluster, s.Secret})
-	for k := range s.keys.from("") {
-		out.record(recordKey, &keyRecord{k.ID, k.Hash, k.Organisation, k.Project, k.Operator})
+	out.record(recordCluster, &clusterRecord{s.Cluster, s.Secret, s.operators, s.keySweep})
+	for k := range s.keys.ids.from("") {
+		out.record(recordKey, &keyRecord{k.ID, k.Name, k.Hash, k.Organisation, k.Project, k.ProjectID, k.Created, k.Invalidated})
 	}
 	for o := range s.organisations.from("") {
-		out.record(recordOrganisation, &organisationRecord{o.ID, o.Name})
-		for p := range o.Projects() {
+		out.record(recordOrganisation, &organisationRecord{o.ID, o.Name, o.Created, o.Updated, o.ending})
+		for p := range o.Projects("") {
 			out.project(p)
 		}
 	}
@@ -132,12 +143,9 @@ func (w *snapshotWriter) header(s *State) {
 }
 
 func (w *snapshotWriter) project(p *Project) {
-	w.record(recordProject, &projectRecord{p.ID, p.Name, p.numbers, p.sweep})
-	for x := range p.Permissions("") {
-		w.record(recordPermission, &permissionRecord{x.ID, x.Name, x.Description, x.number})
-	}
-	for r := range p.Roles("") {
-		w.record(recordRole, &roleRecord{r.ID, r.Name, r.Description, r.number, r.permissions})
+	w.record(recordProject, &projectRecord{p.ID, p.Name, p.Created, p.numbers, p.sweep})
+	if !p.IsBuiltIn() {
+		w.catalogue(p)
 	}
 	for principal := range p.assignments.Principals("") {
 		for uri, value := range p.assignments.Held(principal, "") {
@@ -146,6 +154,15 @@ func (w *snapshotWriter) project(p *Project) {
 				return
 			}
 		}
+	}
+}
+
+func (w *snapshotWriter) catalogue(p *Project) {
+	for x := range p.Permissions("") {
+		w.record(recordPermission, &permissionRecord{x.ID, x.Name, x.Description, x.number})
+	}
+	for r := range p.Roles("") {
+		w.record(recordRole, &roleRecord{r.ID, r.Name, r.Description, r.number, r.permissions})
 	}
 }
 

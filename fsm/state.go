@@ -29,30 +29,32 @@ type State struct {
 	Secret [32]byte
 
 	organisations table[*Organisation] // by id
-	keys          table[*Key]          // by SHA-256 of the secret
-}
-
-// A Key is a bearer key: whoever shows its secret acts as the principal
-// "key:{id}". Only the secret's SHA-256 is kept.
-type Key struct {
-	ID           ID
-	Hash         [32]byte
-	Organisation ID
-	Project      string
-	Operator     bool // may run the cluster, whatever its organisation grants
+	keys          keyring
+	// operators are the ids of the keys that may run the cluster, ascending,
+	// whatever their organisation grants them.
+	operators []ID
+	sweeps    table[Scope] // the projects that Sweep commands should go over
+	keySweep  keySweep
 }
 
 // An Organisation is a tenant: nothing of it is visible from another.
 type Organisation struct {
 	ID       ID
 	Name     string
+	Created  int64           // Unix milliseconds
+	Updated  int64           // Unix milliseconds
 	projects table[*Project] // by name
+	names    table[string]   // of the projects, by id
+	owners   int             // living keys that own it
+	ending   []ending
 }
 
 // A Project holds permissions, roles, and who has them on which resource.
 type Project struct {
 	ID          ID
 	Name        string
+	Created     int64       // Unix milliseconds
+	keys        table[*Key] // by KeyPlace
 	permissions catalogue[*Permission]
 	roles       catalogue[*Role]
 	assignments index.Index
@@ -85,17 +87,47 @@ type Assignment struct {
 	Roles       []*Role
 }
 
-// Key returns the key with this SHA-256 of its secret.
-func (s *State) Key(hash [32]byte) (*Key, bool) { return s.keys.get(string(hash[:])) }
-
 // Organisation returns the organisation with this id.
 func (s *State) Organisation(id ID) (*Organisation, bool) { return s.organisations.get(id.key()) }
 
 // Project returns the organisation's project of this name.
 func (o *Organisation) Project(name string) (*Project, bool) { return o.projects.get(name) }
 
-// Projects yields the organisation's projects by name.
-func (o *Organisation) Projects() iter.Seq[*Project] { return o.projects.from("") }
+// Organisations yields the organisations in order of id, beginning behind the
+// given one.
+func (s *State) Organisations(after ID) iter.Seq[*Organisation] {
+	return func(yield func(*Organisation) bool) {
+		for o := range s.organisations.from(after.key()) {
+			if o.ID != after && !yield(o) {
+				return
+			}
+		}
+	}
+}
+
+// Projects yields the organisation's projects in order of name, beginning behind
+// the given name.
+func (o *Organisation) Projects(after string) iter.Seq[*Project] {
+	return func(yield func(*Project) bool) {
+		for p := range o.projects.from(after) {
+			if p.Name != after && !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+// Keys yields the project's keys, the invalidated ones too, in order of
+// KeyPlace, beginning behind the given place.
+func (p *Project) Keys(after string) iter.Seq[*Key] {
+	return func(yield func(*Key) bool) {
+		for k := range p.keys.from(after) {
+			if k.place() != after && !yield(k) {
+				return
+			}
+		}
+	}
+}
 
 // Permission returns the permission with this name, or else this id.
 func (p *Project) Permission(nameOrID string) (*Permission, bool) {

@@ -172,11 +172,14 @@ func (c *call) assignmentViews(state *fsm.State, req *permissionsv1.GetAllAssign
 	}
 	var views []view
 	if o, ok := state.Organisation(c.organisation.ID); ok {
-		for p := range o.Projects() {
-			views = append(views, view{state, o.ID, p})
+		for p := range o.Projects("") {
+			if c.key.Project == fsm.BuiltInProject || c.key.Project == p.Name {
+				views = append(views, view{state, o.ID, p})
+			}
 		}
 	}
-	return views, listing{call: "assignments", organisation: c.organisation.ID, about: req.PrincipalId}, nil
+	// What a key sees may change, so a cursor goes on for the same one only.
+	return views, listing{call: "assignments of " + c.key.Project, organisation: c.organisation.ID, about: req.PrincipalId}, nil
 }
 
 // located is an assignment in its project.

@@ -8,18 +8,40 @@ import (
 	"google.golang.org/grpc/status"
 )
 
+// A rule is what a method asks of its caller.
+type rule struct {
+	reach  reach
+	rights []right
+	note   string // what a command's apply decides beside that, for documentation
+}
+
+// A reach says where the caller's key has to act.
+type reach int
+
+const (
+	anywhere       reach = iota // a valid key is enough
+	inProject                   // on the project that the request names
+	inOrganisation              // on every project: a key of the built-in one
+	inCluster                   // an operator's
+)
+
 // A right is a management permission and the resource that a call needs it on.
 type right struct {
 	permission string
 	on         target
 }
 
-// A target is where a right is needed, in the caller's organisation: the path
-// as documentation writes it, and the paths that a request asks for.
+// A target is where a right is needed: the path as documentation writes it, when
+// that is not always, and the places that a request asks for.
 type target struct {
 	path   string
-	expand func(c *call, req any) []string
+	when   string
+	expand func(c *call, req any) []place
 }
+
+// A place is a management URI, and how a denial names it: as the caller did, so
+// that it tells nobody which id belongs to a name.
+type place struct{ uri, sent string }
 
 // public are the methods that need no key.
 var public = map[string]bool{
@@ -29,120 +51,46 @@ var public = map[string]bool{
 	"ServerReflection/ServerReflectionInfo": true,
 }
 
-// rights is what each method needs. A method without a row is denied.
-var rights = map[string][]right{
-	"PermissionsService/CreatePermission": {{"permission.create", organisation}},
-	"PermissionsService/GetPermission":    {{"permission.get", permissionInPath}},
-	"PermissionsService/UpdatePermission": {{"permission.update", permissionInPath}},
-	"PermissionsService/DeletePermission": {{"permission.delete", permissionInPath}},
-	"PermissionsService/ListPermissions":  {{"permission.list", organisation}},
-	"PermissionsService/CreateRole":       {{"role.create", organisation}, {"permission.get", permissionsInBody}},
-	"PermissionsService/GetRole":          {{"role.get", roleInPath}},
-	"PermissionsService/UpdateRole":       {{"role.update", roleInPath}},
-	"PermissionsService/DeleteRole":       {{"role.delete", roleInPath}},
-	"PermissionsService/ListRoles":        {{"role.list", organisation}},
-	"PermissionsService/GrantUserPermissionsAndRolesOnResource": {
+// rules has a row for each method. A method without one is denied.
+var rules = map[string]rule{
+	"PermissionsService/CreatePermission": {reach: inProject, rights: []right{{"permission.create", organisation}}},
+	"PermissionsService/GetPermission":    {reach: inProject, rights: []right{{"permission.get", permissionInPath}}},
+	"PermissionsService/UpdatePermission": {reach: inProject, rights: []right{{"permission.update", permissionInPath}, {"permission.update", newPermissionName}}},
+	"PermissionsService/DeletePermission": {reach: inProject, rights: []right{{"permission.delete", permissionInPath}}},
+	"PermissionsService/ListPermissions":  {reach: inProject, rights: []right{{"permission.list", organisation}}},
+	"PermissionsService/CreateRole": {reach: inProject, rights: []right{
+		{"role.create", organisation}, {"permission.get", permissionsInBody}, {"role.update", existingRole},
+	}},
+	"PermissionsService/GetRole":    {reach: inProject, rights: []right{{"role.get", roleInPath}}},
+	"PermissionsService/UpdateRole": {reach: inProject, rights: []right{{"role.update", roleInPath}, {"role.update", newRoleName}}},
+	"PermissionsService/DeleteRole": {reach: inProject, rights: []right{{"role.delete", roleInPath}}},
+	"PermissionsService/ListRoles":  {reach: inProject, rights: []right{{"role.list", organisation}}},
+	"PermissionsService/GrantUserPermissionsAndRolesOnResource": {reach: inProject, rights: []right{
 		{"permission.get", permissionsInBody}, {"role.get", rolesInBody}, {"principal.assignment.create", user},
-	},
-	"PermissionsService/RevokeUserPermissionsAndRolesOnResource": {{"principal.assignment.delete", resource}},
-	"PermissionsService/GetUserPermissionsAndRolesOnResource":    {{"principal.assignment.get", resource}},
-	"PermissionsService/ListPrincipals":                          {{"principal.list", organisation}},
-	"PermissionsService/GetAllAssignmentsForPrincipal":           {{"principal.assignment.list", principal}},
-	"PermissionsService/Check":                                   nil, // a valid key is enough
+	}, note: "in project `remit` also every permission granted, roles expanded, on the resource URI or above"},
+	"PermissionsService/RevokeUserPermissionsAndRolesOnResource": {reach: inProject, rights: []right{{"principal.assignment.delete", resource}},
+		note: "the last owner key stays"},
+	"PermissionsService/GetUserPermissionsAndRolesOnResource": {reach: inProject, rights: []right{{"principal.assignment.get", resource}}},
+	"PermissionsService/ListPrincipals":                       {reach: inProject, rights: []right{{"principal.list", organisation}}},
+	"PermissionsService/GetAllAssignmentsForPrincipal":        {reach: inProject, rights: []right{{"principal.assignment.list", principal}}},
+	"PermissionsService/Check":                                {reach: inProject},
+
+	"OrganisationService/CreateOrganisation":         {reach: inCluster},
+	"OrganisationService/GetOrganisation":            {reach: inOrganisation, rights: []right{{"organisation.get", organisationInPath}}},
+	"OrganisationService/ListOrganisations":          {reach: inCluster},
+	"OrganisationService/UpdateOrganisation":         {reach: inOrganisation, rights: []right{{"organisation.update", organisationInPath}}},
+	"OrganisationService/DeleteOrganisation":         {reach: inCluster, note: "not while it has an operator's key"},
+	"OrganisationService/CreateProject":              {reach: inOrganisation, rights: []right{{"project.create", organisation}}},
+	"OrganisationService/GetProject":                 {reach: inProject, rights: []right{{"project.get", projectInPath}}},
+	"OrganisationService/GetProjectsForOrganisation": {reach: inOrganisation, rights: []right{{"project.get", organisation}}},
+	"OrganisationService/DeleteProject":              {reach: inProject, rights: []right{{"project.delete", projectInPath}}},
+	"OrganisationService/CreateAPIKey": {reach: inProject, rights: []right{{"apiKeys.create", projectInPath}},
+		note: "with a role also every permission of the role, on `/organisation/{org}`; an operator's key only by an operator"},
+	"OrganisationService/ListAPIKeys": {reach: inProject, rights: []right{{"apiKeys.list", projectInPath}}},
+	"OrganisationService/InvalidateAPIKey": {reach: inProject, rights: []right{{"apiKeys.invalidate", projectInPath}},
+		note: "an operator's key only by an operator; the last owner key and the last operator's stay"},
+	"OrganisationService/WhoAmI": {},
 }
-
-var (
-	organisation = target{"/organisation/{org}", func(*call, any) []string { return []string{""} }}
-
-	permissionInPath = target{"/organisation/{org}/permission/{name}", func(c *call, req any) []string {
-		r := req.(interface {
-			GetProjectName() string
-			GetName() string
-		})
-		return c.each(r.GetProjectName(), "/permission/", []string{r.GetName()}, permissionName)
-	}}
-
-	permissionsInBody = target{"/organisation/{org}/permission/{permission_name}", func(c *call, req any) []string {
-		r := req.(interface {
-			GetProjectName() string
-			GetPermissions() []string
-		})
-		return c.each(r.GetProjectName(), "/permission/", r.GetPermissions(), permissionName)
-	}}
-
-	roleInPath = target{"/organisation/{org}/role/{id}", func(c *call, req any) []string {
-		r := req.(interface {
-			GetProjectName() string
-			GetId() string
-		})
-		return c.each(r.GetProjectName(), "/role/", []string{r.GetId()}, roleID)
-	}}
-
-	rolesInBody = target{"/organisation/{org}/role/{role_id}", func(c *call, req any) []string {
-		r := req.(interface {
-			GetProjectName() string
-			GetRoles() []string
-		})
-		return c.each(r.GetProjectName(), "/role/", r.GetRoles(), roleID)
-	}}
-
-	user = target{"/organisation/{org}/principal/{user_id}", func(c *call, req any) []string {
-		return []string{"/principal/" + escapeSegment(req.(interface{ GetUserId() string }).GetUserId())}
-	}}
-
-	principal = target{"/organisation/{org}/principal/{principal_id}", func(c *call, req any) []string {
-		return []string{"/principal/" + escapeSegment(req.(interface{ GetPrincipalId() string }).GetPrincipalId())}
-	}}
-
-	resource = target{"/organisation/{org}/project/{project}/resource{resource_uri}", func(c *call, req any) []string {
-		r := req.(interface {
-			GetProjectName() string
-			GetResourceUri() string
-		})
-		return []string{"/project/" + escapeSegment(r.GetProjectName()) + "/resource" + strings.TrimSuffix(r.GetResourceUri(), "/")}
-	}}
-)
-
-// each returns the prefix with each of the names, as the project resolves them.
-// A call with more names than it may have is refused, so the rest do not matter.
-func (c *call) each(project, prefix string, names []string, resolve func(*fsm.Project, string) string) []string {
-	p, ok := c.organisation.Project(project)
-	names = names[:min(len(names), fsm.MaxCallRights)]
-	paths := make([]string, 0, len(names))
-	for _, name := range names {
-		if ok {
-			name = resolve(p, name)
-		}
-		paths = append(paths, prefix+escapeSegment(name))
-	}
-	return paths
-}
-
-// permissionName and roleID return how a management URI names what a request
-// names in either way.
-func permissionName(p *fsm.Project, s string) string {
-	if permission, ok := p.Permission(s); ok {
-		return permission.Name
-	}
-	return s
-}
-
-func roleID(p *fsm.Project, s string) string {
-	if role, ok := p.Role(s); ok {
-		return role.ID.String()
-	}
-	return s
-}
-
-// escapeSegment makes one segment of a management URI of any text.
-func escapeSegment(s string) string {
-	if s == "." || s == ".." {
-		return strings.ReplaceAll(s, ".", "%2E")
-	}
-	return segmentEscapes.Replace(s)
-}
-
-var segmentEscapes = strings.NewReplacer("%", "%25", "/", "%2F", "*", "%2A")
 
 // methodOf returns "Service/Method": a service may be registered under more than
 // one package.
@@ -151,33 +99,58 @@ func methodOf(fullMethod string) string {
 	return strings.TrimPrefix(fullMethod[strings.LastIndexByte(service, '.')+1:], "/")
 }
 
-// authorize is the one point where a call is allowed or denied. It returns the
-// rights that the call needs, for the command to carry.
-func authorize(c *call, fullMethod string, req any) ([]fsm.Requirement, error) {
-	needed, ok := rights[methodOf(fullMethod)]
+func denied(format string, args ...any) error {
+	return status.Errorf(codes.PermissionDenied, "Permission denied: "+format, args...)
+}
+
+// authorize is the one point where a call is allowed or denied, before anything
+// that the request names is looked up for an answer. It returns the rights that
+// the call needs, for the command to carry.
+func (c *call) authorize() ([]fsm.Requirement, error) {
+	r, ok := rules[methodOf(c.method)]
 	if !ok {
-		return nil, status.Errorf(codes.PermissionDenied, "Permission denied: method '%s' is not open to anyone", fullMethod)
+		return nil, denied("method '%s' is not open to anyone", c.method)
 	}
-	if len(needed) == 0 {
-		return nil, nil
+	if err := c.reaches(r.reach); err != nil {
+		return nil, err
 	}
-	prefix := "/organisation/" + c.organisation.ID.String()
-	requires := make([]fsm.Requirement, 0, len(needed))
-	for _, r := range needed {
-		paths := r.on.expand(c, req)
-		for _, p := range paths {
-			if !holds(c.key, r.permission, prefix+p) {
-				return nil, status.Errorf(codes.PermissionDenied,
-					"Permission denied: missing required permission '%s' on resource '%s'", r.permission, prefix+p)
+	own := fsm.ManagementURI(c.organisation.ID)
+	requires := make([]fsm.Requirement, 0, len(r.rights))
+	for _, needed := range r.rights {
+		places := needed.on.expand(c, c.request)
+		suffixes := make([]string, 0, len(places))
+		for _, p := range places {
+			if !c.organisation.Holds(c.actor, needed.permission, p.uri) {
+				return nil, fsm.Denied(needed.permission, p.sent)
 			}
+			suffixes = append(suffixes, strings.TrimPrefix(p.uri, own))
 		}
-		if len(paths) > 0 {
-			requires = append(requires, fsm.Requirement{Permission: r.permission, Prefix: prefix, Suffixes: paths})
+		if len(suffixes) > 0 {
+			requires = append(requires, fsm.Requirement{Permission: needed.permission, Prefix: own, Suffixes: suffixes})
 		}
 	}
 	return requires, nil
 }
 
-// holds reports whether a key has a management right. The root key, the only
-// one there is, owns the organisation that came with the cluster.
-func holds(key *fsm.Key, _, _ string) bool { return key.Operator }
+// reaches fails unless the caller's key acts where the method does. What it says
+// is the same whether or not what the request names exists.
+func (c *call) reaches(r reach) error {
+	if r == inCluster {
+		if !c.state.IsOperator(c.key.ID) {
+			return denied("only operators of the cluster may call %s", methodOf(c.method))
+		}
+		return nil
+	}
+	if r == anywhere || c.key.Project == fsm.BuiltInProject {
+		return nil
+	}
+	if r == inProject {
+		// A request may leave the project out where that means those that it sees.
+		name := c.request.(interface{ GetProjectName() string }).GetProjectName()
+		if name == "" || name == c.key.Project {
+			return nil
+		}
+	}
+	return denied("the API key is of project %s and acts on that project only: use a key of project %s",
+		quote(c.key.Project), quote(fsm.BuiltInProject))
+}

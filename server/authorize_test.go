@@ -12,6 +12,8 @@ import (
 
 	"github.com/remit-io/remit/fsm"
 	"github.com/remit-io/remit/index"
+	organisationv1 "github.com/remit-io/remit/proto/organisation/v1"
+	permioorganisationv1 "github.com/remit-io/remit/proto/permio/organisation/v1"
 	permiov1 "github.com/remit-io/remit/proto/permio/permissions/v1"
 	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
 )
@@ -26,43 +28,47 @@ func (n *node) lines(requires []fsm.Requirement) (all []string) {
 	return all
 }
 
+// authorize judges a call with the root key.
+func (n *node) authorize(method string, req proto.Message) ([]fsm.Requirement, error) {
+	c, err := callWith(n.init.KeyHash, n.store.State())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	c.method, c.request = method, req
+	return c.authorize()
+}
+
 // Every method of the service has a row, under both names, and every row is a
 // method's; no row asks its request for what it does not have.
 func TestRightsTable(t *testing.T) {
 	n := newNode(t)
-	key, _ := n.store.State().Key(n.init.RootKeyHash)
-	o, _ := n.store.State().Organisation(n.init.Organisation)
-	c := &call{key: key, organisation: o}
 	rows := 0
-	for _, desc := range []grpc.ServiceDesc{permissionsv1.PermissionsService_ServiceDesc, permiov1.PermissionsService_ServiceDesc} {
+	for _, desc := range []grpc.ServiceDesc{
+		permissionsv1.PermissionsService_ServiceDesc, permiov1.PermissionsService_ServiceDesc,
+		organisationv1.OrganisationService_ServiceDesc, permioorganisationv1.OrganisationService_ServiceDesc,
+	} {
 		if len(desc.Streams) > 0 {
 			t.Errorf("%s has streams, which are not authorized", desc.ServiceName)
 		}
 		for _, m := range desc.Methods {
 			full := "/" + desc.ServiceName + "/" + m.MethodName
-			if _, ok := rights[methodOf(full)]; !ok {
+			if _, ok := rules[methodOf(full)]; !ok {
 				t.Errorf("%s has no row", full)
 			}
 			rows++
 		}
 	}
-	if rows != 2*len(rights) || rows != 2*len(everyRequest()) {
-		t.Errorf("%d methods, %d rows, %d requests", rows, len(rights), len(everyRequest()))
+	if rows != 2*len(rules) {
+		t.Errorf("%d methods, %d rows", rows, len(rules))
 	}
 	for _, req := range everyRequest() {
 		full := "/" + serviceName + "/" + string(methodFor(req).Name())
 		empty := req.ProtoReflect().New().Interface()
 		none := req.ProtoReflect().Type().Zero().Interface() // a nil pointer
 		for _, req := range []proto.Message{req, empty, none} {
-			if _, err := authorize(c, full, req); err != nil {
+			if _, err := n.authorize(full, req); err != nil {
 				t.Errorf("%s: %v", full, err)
 			}
-		}
-		// Whoever holds nothing is denied whatever the table asks for.
-		nobody := &call{key: &fsm.Key{ID: NewID(), Organisation: o.ID}, organisation: o}
-		if _, err := authorize(nobody, full, req); len(rights[methodOf(full)]) > 0 {
-			right := rights[methodOf(full)][0].permission
-			wantCode(t, err, codes.PermissionDenied, "Permission denied: missing required permission '"+right+"' on resource '/organisation/"+o.ID.String())
 		}
 	}
 }
@@ -100,7 +106,14 @@ func TestRequires(t *testing.T) {
 			{&permissionsv1.UpdatePermissionRequest{ProjectName: project, Name: read}, list("permission.update " + org + "/permission/read")},
 			{&permissionsv1.ListPermissionsRequest{ProjectName: project}, list("permission.list " + org)},
 			{&permissionsv1.CreateRoleRequest{ProjectName: project, Name: "new"}, list("role.create " + org)},
-			{&permissionsv1.CreateRoleRequest{ProjectName: project, Name: "new", Permissions: list(write, "read")},
+			{&permissionsv1.CreateRoleRequest{ProjectName: project, Name: "viewer", Permissions: list("read")}, list(
+				"role.create "+org, "permission.get "+org+"/permission/read", "role.update "+org+"/role/"+viewer)},
+			{&permissionsv1.UpdatePermissionRequest{ProjectName: project, Name: "read", NewName: "read"}, list("permission.update " + org + "/permission/read")},
+			{&permissionsv1.UpdateRoleRequest{ProjectName: project, Id: odd, Name: "b/*"}, list(
+				"role.update "+org+"/role/"+odd, "role.update "+org+"/role/b%2F%2A")},
+			{&permissionsv1.UpdateRoleRequest{ProjectName: project, Id: odd, Name: "a/b*"}, list(
+				"role.update "+org+"/role/"+odd, "role.update "+org+"/role/a%2Fb%2A")},
+			{&permissionsv1.CreateRoleRequest{ProjectName: project, Name: "newer", Permissions: list(write, "read")},
 				list("role.create "+org, "permission.get "+org+"/permission/write", "permission.get "+org+"/permission/read")},
 			{&permissionsv1.GetRoleRequest{ProjectName: project, Id: viewer}, list("role.get " + org + "/role/" + viewer)},
 			{&permissionsv1.GetRoleRequest{ProjectName: project, Id: "viewer"}, list("role.get " + org + "/role/" + viewer)},
@@ -119,6 +132,10 @@ func TestRequires(t *testing.T) {
 			{revoke("/"), list("principal.assignment.delete " + org + "/project/production/resource")},
 			{get("/a/b%2Fc"), list("principal.assignment.get " + org + "/project/production/resource/a/b%2Fc")},
 			{get("/"), list("principal.assignment.get " + org + "/project/production/resource")},
+			{&permissionsv1.UpdatePermissionRequest{ProjectName: project, Name: write, NewName: "change"}, list(
+				"permission.update "+org+"/permission/write", "permission.update "+org+"/permission/change")},
+			{&permissionsv1.UpdatePermissionRequest{ProjectName: project, Name: write, NewName: "write"}, list(
+				"permission.update "+org+"/permission/change", "permission.update "+org+"/permission/write")},
 			{&permissionsv1.ListPrincipalsRequest{ProjectName: project}, list("principal.list " + org)},
 			{&permissionsv1.GetAllAssignmentsForPrincipalRequest{PrincipalId: "user:default/guest"},
 				list("principal.assignment.list " + org + "/principal/user:default%2Fguest")},
@@ -128,9 +145,7 @@ func TestRequires(t *testing.T) {
 			{&permissionsv1.DeleteRoleRequest{ProjectName: project, Id: "viewer"}, list("role.delete " + org + "/role/" + viewer)},
 			{&permissionsv1.DeleteRoleRequest{ProjectName: project, Id: odd}, list("role.delete " + org + "/role/" + odd)},
 		} {
-			key, _ := d.store.State().Key(d.init.RootKeyHash)
-			o, _ := d.store.State().Organisation(d.init.Organisation)
-			requires, err := authorize(&call{key: key, organisation: o}, "/"+d.service+"/"+string(methodFor(test.req).Name()), test.req)
+			requires, err := d.authorize("/"+d.service+"/"+string(methodFor(test.req).Name()), test.req)
 			if err != nil {
 				t.Errorf("%T: %v", test.req, err)
 			}
@@ -150,8 +165,6 @@ func TestRequires(t *testing.T) {
 // A variable is one segment of a management URI, whatever is in it.
 func TestRequiresEscape(t *testing.T) {
 	n := newNode(t)
-	o, _ := n.store.State().Organisation(n.init.Organisation)
-	c := &call{key: &fsm.Key{Operator: true}, organisation: o}
 	for value, want := range map[string]string{
 		"a": "a", "a/b": "a%2Fb", "/": "%2F", "%": "%25", "%2F": "%252F", "*": "%2A", "a*": "a%2A", ".": "%2E", "..": "%2E%2E", "...": "...", "a.b": "a.b",
 		"é ?#": "é ?#", "../..": "..%2F..", "%2E": "%252E",
@@ -162,7 +175,7 @@ func TestRequiresEscape(t *testing.T) {
 			"/principal/":  &permissionsv1.GetAllAssignmentsForPrincipalRequest{ProjectName: project, PrincipalId: value},
 			"/project/":    &permissionsv1.GetUserPermissionsAndRolesOnResourceRequest{ProjectName: value, UserId: "anna", ResourceUri: "/"},
 		} {
-			requires, err := authorize(c, "/"+serviceName+"/"+string(methodFor(req).Name()), req)
+			requires, err := n.authorize("/"+serviceName+"/"+string(methodFor(req).Name()), req)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -184,9 +197,7 @@ func TestRequiresAreBounded(t *testing.T) {
 	d := newNode(t).ready().localDoor()
 	names := slices.Repeat([]string{"nope"}, 2*fsm.MaxCallRights)
 	for _, req := range []proto.Message{with(writes()[3], "permissions", names), with(with(writes()[6], "permissions", names), "roles", names)} {
-		key, _ := d.store.State().Key(d.init.RootKeyHash)
-		o, _ := d.store.State().Organisation(d.init.Organisation)
-		requires, err := authorize(&call{key: key, organisation: o}, "/"+serviceName+"/"+string(methodFor(req).Name()), req)
+		requires, err := d.authorize("/"+serviceName+"/"+string(methodFor(req).Name()), req)
 		if err != nil {
 			t.Error(err)
 		}
@@ -211,7 +222,7 @@ func TestEnvelope(t *testing.T) {
 		seen := map[fsm.ID]bool{}
 		for _, c := range d.log.commands(t) {
 			e := c.Envelope
-			if e.Key != d.init.RootKey || e.Actor != "key:"+d.init.RootKey.String() || e.Peer != peer {
+			if e.Key != d.init.Key || e.Actor != "key:"+d.init.Key.String() || e.Peer != peer {
 				t.Errorf("envelope %+v", e)
 			}
 			if e.Time < before || e.Time > time.Now().UnixMilli() {

@@ -25,12 +25,15 @@ const (
 // KeyPrefix begins the secret of every key.
 const KeyPrefix = "remit_"
 
-// A call is what is known of a request before its handler runs: who asks, and
-// which management rights that took, at which state.
+// A call is what is known of a request before its handler runs: who asks for
+// what, and which management rights that took, at which state.
 type call struct {
 	state        *fsm.State
 	key          *fsm.Key
+	actor        string // the principal of the key
 	organisation *fsm.Organisation
+	method       string
+	request      any
 	requires     []fsm.Requirement
 }
 
@@ -48,8 +51,9 @@ func (s *Server) Interceptor(ctx context.Context, req any, info *grpc.UnaryServe
 	if err != nil {
 		return nil, err
 	}
-	if c.requires, err = authorize(c, info.FullMethod, req); err != nil {
-		return nil, err
+	c.method, c.request = info.FullMethod, req
+	if c.requires, err = c.authorize(); err != nil {
+		return nil, statusOf(err)
 	}
 	resp, err := handler(context.WithValue(ctx, callKey{}, c), req)
 	if err != nil {
@@ -127,21 +131,33 @@ func authenticate(ctx context.Context, state *fsm.State) (*call, error) {
 	if len(values) > 1 || !strings.EqualFold(scheme, "Bearer") || secret == "" {
 		return nil, unauthenticated("malformed credentials: send one header 'Authorization: Bearer <key>'")
 	}
-	// Keys are looked up by their hash, so the time of a look-up says nothing
-	// about the secrets of others.
-	key, ok := state.Key(sha256.Sum256([]byte(secret)))
-	if !ok {
-		return nil, unauthenticated("the API key is not valid: check that it is complete and of this cluster")
-	}
-	organisation, ok := state.Organisation(key.Organisation)
-	if !ok {
-		return nil, unauthenticated("the API key's organisation does not exist any more")
-	}
-	return &call{state: state, key: key, organisation: organisation}, nil
+	return callWith(sha256.Sum256([]byte(secret)), state)
 }
 
-// actor is the principal that a key acts as.
-func actor(key *fsm.Key) string { return "key:" + key.ID.String() }
+// callWith finds a key by its hash, so the time of a look-up says nothing about the
+// secrets of others.
+func callWith(hash [32]byte, state *fsm.State) (*call, error) {
+	key, organisation, ok := state.Key(hash)
+	if !ok {
+		return nil, unauthenticated("the API key is not valid: check that it is complete, of this cluster, and not invalidated")
+	}
+	return &call{state: state, key: key, actor: fsm.KeyPrincipal(key.ID), organisation: organisation}, nil
+}
+
+// allowedAt authorizes the call once more, at the state that its answer comes
+// from: a right may have ended while the call waited for that.
+func (c *call) allowedAt(state *fsm.State) error {
+	if state == c.state {
+		return nil
+	}
+	again, err := callWith(c.key.Hash, state)
+	if err != nil {
+		return err
+	}
+	again.method, again.request = c.method, c.request
+	_, err = again.authorize()
+	return err
+}
 
 func peerOf(ctx context.Context) string {
 	if p, ok := peer.FromContext(ctx); ok && p.Addr != nil {

@@ -39,7 +39,7 @@ func TestAuthentication(t *testing.T) {
 			"none": nil, "no scheme": {rootKey}, "another scheme": {"Basic " + rootKey}, "no key": {"Bearer"}, "empty key": {"Bearer "},
 			"wrong key": {"Bearer " + wrong}, "cut off": {"Bearer " + rootKey[:len(rootKey)-1]}, "longer": {"Bearer " + rootKey + "0"},
 			"upper case": {"Bearer " + strings.ToUpper(rootKey)}, "two keys in one": {"Bearer " + rootKey + ", Bearer " + rootKey},
-			"two spaces": {"Bearer  " + rootKey}, "glued": {"Bearer" + rootKey}, "the hash": {fmt.Sprintf("Bearer %x", d.init.RootKeyHash)},
+			"two spaces": {"Bearer  " + rootKey}, "glued": {"Bearer" + rootKey}, "the hash": {fmt.Sprintf("Bearer %x", d.init.KeyHash)},
 		} {
 			for _, req := range everyRequest() {
 				d.refuse(t, authorization(values...), req, codes.Unauthenticated)

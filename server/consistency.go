@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/remit-io/remit/fsm"
+	organisationv1 "github.com/remit-io/remit/proto/organisation/v1"
 	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
 )
 
@@ -13,14 +14,19 @@ import (
 // sets no deadline.
 const readTimeout = 5 * time.Second
 
-// A reader is a request that reads.
-type reader interface {
-	GetConsistency() permissionsv1.Consistency
-	GetToken() string
-}
+// A reader is a request that reads. It has the field consistency too.
+type reader interface{ GetToken() string }
 
 // read returns the state that the request may be answered from.
 func (s *Server) read(ctx context.Context, r reader) (*fsm.State, error) {
+	state, err := s.readState(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return state, callOf(ctx).allowedAt(state)
+}
+
+func (s *Server) readState(ctx context.Context, r reader) (*fsm.State, error) {
 	mode, text, err := consistencyOf(ctx, r)
 	if err != nil {
 		return nil, err
@@ -38,6 +44,22 @@ func (s *Server) read(ctx context.Context, r reader) (*fsm.State, error) {
 	}
 }
 
+// consistencyField reads the field: each service has an enum of its own, with
+// the same numbers.
+func consistencyField(r reader) permissionsv1.Consistency {
+	switch r := r.(type) {
+	case interface {
+		GetConsistency() permissionsv1.Consistency
+	}:
+		return r.GetConsistency()
+	case interface {
+		GetConsistency() organisationv1.Consistency
+	}:
+		return permissionsv1.Consistency(r.GetConsistency())
+	}
+	return permissionsv1.Consistency_CONSISTENCY_UNSPECIFIED
+}
+
 // readProject is read with the project that the request names.
 func (s *Server) readProject(ctx context.Context, r interface {
 	reader
@@ -53,7 +75,7 @@ func (s *Server) readProject(ctx context.Context, r interface {
 // consistencyOf reads the mode and token from the request's fields, or else
 // from metadata. A token alone asks for at_least_as_fresh.
 func consistencyOf(ctx context.Context, r reader) (mode permissionsv1.Consistency, text string, err error) {
-	if mode = r.GetConsistency(); mode == permissionsv1.Consistency_CONSISTENCY_UNSPECIFIED {
+	if mode = consistencyField(r); mode == permissionsv1.Consistency_CONSISTENCY_UNSPECIFIED {
 		name, err := single(ctx, metadataConsistency)
 		if err != nil {
 			return 0, "", err

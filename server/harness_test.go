@@ -187,8 +187,10 @@ func newNode(t testing.TB) *node {
 	n.log = &memoryLog{store: n.store}
 	n.init = &fsm.Init{
 		Cluster: NewID(), Epoch: NewID(), Secret: [32]byte(bytes.Repeat([]byte{7}, 32)),
-		Organisation: NewID(), OrganisationName: fsm.BootstrapOrganisation, Project: NewID(), ProjectName: project,
-		RootKey: NewID(), RootKeyHash: sha256.Sum256([]byte(rootKey)),
+		CreateOrganisation: fsm.CreateOrganisation{
+			Organisation: NewID(), Name: fsm.BootstrapOrganisation, BuiltIn: NewID(), Project: NewID(), ProjectName: project,
+			Key: NewID(), KeyName: "root", KeyHash: sha256.Sum256([]byte(rootKey)),
+		},
 	}
 	n.log.put(t, n.init)
 	lines := &safeBuffer{}

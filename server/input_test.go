@@ -176,7 +176,7 @@ func TestUnknown(t *testing.T) {
 	everyDoor(t, func(t *testing.T, d *door) {
 		d.sample()
 		for _, req := range everyRequest() {
-			for _, name := range []string{"nope", "Production", project + " ", "remit", someID, d.init.Project.String(), "a\nb", "..", strings.Repeat("x", 1000)} {
+			for _, name := range []string{"nope", "Production", project + " ", someID, d.init.Project.String(), "a\nb", "..", strings.Repeat("x", 1000)} {
 				d.refuse(t, d.ctx, with(req, "project_name", name), codes.NotFound, "project "+quote(name))
 			}
 			if _, over := req.(*permissionsv1.GetAllAssignmentsForPrincipalRequest); !over {

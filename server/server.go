@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/remit-io/remit/fsm"
+	organisationv1 "github.com/remit-io/remit/proto/organisation/v1"
+	permioorganisationv1 "github.com/remit-io/remit/proto/permio/organisation/v1"
 	permiov1 "github.com/remit-io/remit/proto/permio/permissions/v1"
 	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
 	"google.golang.org/grpc"
@@ -44,7 +46,8 @@ const (
 	DefaultStalenessBound = 10 * time.Second
 )
 
-// A Server serves both names of the permissions service.
+// A Server serves the permissions service and the organisation service, each
+// under both of its names.
 type Server struct {
 	log    Log
 	store  Store
@@ -58,6 +61,9 @@ type Server struct {
 var (
 	_ permissionsv1.PermissionsServiceServer = (*Server)(nil)
 	_ permiov1.PermissionsServiceServer      = (*Server)(nil)
+
+	_ organisationv1.OrganisationServiceServer       = (*Server)(nil)
+	_ permioorganisationv1.OrganisationServiceServer = (*Server)(nil)
 )
 
 // New returns a server that is not ready until Run has made its first round.
@@ -77,6 +83,8 @@ func New(log Log, store Store, logger *slog.Logger) *Server {
 func (s *Server) Register(r grpc.ServiceRegistrar) {
 	permissionsv1.RegisterPermissionsServiceServer(r, s)
 	permiov1.RegisterPermissionsServiceServer(r, s)
+	organisationv1.RegisterOrganisationServiceServer(r, s)
+	permioorganisationv1.RegisterOrganisationServiceServer(r, s)
 	healthpb.RegisterHealthServer(r, s.health)
 }
 
@@ -114,7 +122,10 @@ func (s *Server) setHealth(ready bool) {
 	if ready {
 		status = healthpb.HealthCheckResponse_SERVING
 	}
-	for _, service := range []string{"", permissionsv1.PermissionsService_ServiceDesc.ServiceName, permiov1.PermissionsService_ServiceDesc.ServiceName} {
+	for _, service := range []string{
+		"", permissionsv1.PermissionsService_ServiceDesc.ServiceName, permiov1.PermissionsService_ServiceDesc.ServiceName,
+		organisationv1.OrganisationService_ServiceDesc.ServiceName, permioorganisationv1.OrganisationService_ServiceDesc.ServiceName,
+	} {
 		s.health.SetServingStatus(service, status)
 	}
 }

@@ -33,18 +33,19 @@ func (s *Server) write(ctx context.Context, body fsm.Body) (fsm.Result, string, 
 	if err != nil {
 		return fsm.Result{}, "", err
 	}
-	// What the newest state refuses already need not go into the log.
-	state := s.store.State()
-	if err := state.Refuses(body); err != nil {
-		return fsm.Result{}, "", err
-	}
-	result, revision, err := s.propose(ctx, &fsm.Command{
+	command := &fsm.Command{
 		Envelope: fsm.Envelope{
-			Request: request, Key: c.key.ID, Actor: actor(c.key), Peer: peerOf(ctx),
+			Request: request, Key: c.key.ID, Actor: c.actor, Peer: peerOf(ctx),
 			Time: time.Now().UnixMilli(), Requires: c.requires,
 		},
 		Body: body,
-	})
+	}
+	// What the newest state refuses already need not go into the log.
+	state := s.store.State()
+	if err := state.Refuses(command); err != nil {
+		return fsm.Result{}, "", err
+	}
+	result, revision, err := s.propose(ctx, command)
 	if err != nil {
 		return fsm.Result{}, "", err
 	}
@@ -97,7 +98,7 @@ func requestID(ctx context.Context) (fsm.ID, error) {
 
 const (
 	sweepInterval = time.Second
-	sweepLimit    = 5000 // of one command: some milliseconds of everyone's time
+	sweepLimit    = 1000 // of one command: some milliseconds of everyone's time
 )
 
 // sweep removes what deletes left behind, step by step. Only the leader's
@@ -110,22 +111,27 @@ func (s *Server) sweep(ctx context.Context) {
 		case <-s.swept:
 		case <-time.After(sweepInterval):
 		}
-		for scope := range s.store.State().Sweeping() {
-			for more := true; more && ctx.Err() == nil; {
-				command := fsm.Command{
-					Envelope: fsm.Envelope{Request: NewID(), Time: time.Now().UnixMilli()},
-					Body:     &fsm.Sweep{Scope: scope, Limit: sweepLimit},
-				}
-				data, err := command.Encode()
-				if err == nil {
-					_, _, err = s.log.Apply(ctx, data)
-				}
-				if err != nil {
-					s.logger.Debug("the sweep waits", "reason", err)
-					break
-				}
-				more = s.store.State().IsSweeping(scope)
-			}
+		state := s.store.State()
+		for scope := range state.Sweeping() {
+			s.sweepUntil(ctx, &fsm.Sweep{Scope: scope, Limit: sweepLimit}, func(state *fsm.State) bool { return !state.IsSweeping(scope) })
+		}
+		if state.SweepingKeys() {
+			s.sweepUntil(ctx, &fsm.SweepKeys{Limit: sweepLimit}, func(state *fsm.State) bool { return !state.SweepingKeys() })
+		}
+	}
+}
+
+// sweepUntil repeats a step until there is nothing left for it.
+func (s *Server) sweepUntil(ctx context.Context, step fsm.Body, done func(*fsm.State) bool) {
+	for ctx.Err() == nil && !done(s.store.State()) {
+		command := fsm.Command{Envelope: fsm.Envelope{Request: NewID(), Time: time.Now().UnixMilli()}, Body: step}
+		data, err := command.Encode()
+		if err == nil {
+			_, _, err = s.log.Apply(ctx, data)
+		}
+		if err != nil {
+			s.logger.Debug("the sweep waits", "reason", err)
+			return
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"time"
@@ -63,17 +62,17 @@ func (n *Node) initialise(ctx context.Context) error {
 	if !ok {
 		return errors.New("the cluster has no id")
 	}
-	key := n.cfg.RootKey
+	key, hash := n.cfg.RootKey, sha256.Sum256([]byte(n.cfg.RootKey))
 	if key == "" {
-		var secret [32]byte
-		rand.Read(secret[:])
-		key = server.KeyPrefix + base64.RawURLEncoding.EncodeToString(secret[:])
+		key, hash = server.NewSecret()
 	}
 	body := &fsm.Init{
 		Cluster: id, Epoch: server.NewID(),
-		Organisation: server.NewID(), OrganisationName: fsm.BootstrapOrganisation,
-		Project: server.NewID(), ProjectName: bootstrapProject,
-		RootKey: server.NewID(), RootKeyHash: sha256.Sum256([]byte(key)),
+		CreateOrganisation: fsm.CreateOrganisation{
+			Organisation: server.NewID(), Name: fsm.BootstrapOrganisation,
+			BuiltIn: server.NewID(), Project: server.NewID(), ProjectName: bootstrapProject,
+			Key: server.NewID(), KeyName: "root", KeyHash: hash,
+		},
 	}
 	rand.Read(body.Secret[:])
 	command := fsm.Command{Envelope: fsm.Envelope{Request: server.NewID(), Time: time.Now().UnixMilli()}, Body: body}

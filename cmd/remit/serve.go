@@ -213,6 +213,6 @@ Try, in another terminal:
 
 // isKey reports whether a secret is a key of the node's cluster.
 func isKey(n *Node, secret string) bool {
-	_, ok := n.store.State().Key(sha256.Sum256([]byte(secret)))
+	_, _, ok := n.store.State().Key(sha256.Sum256([]byte(secret)))
 	return ok
 }
