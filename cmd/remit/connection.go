@@ -176,7 +176,7 @@ func (c *connection) explain(err error, reached bool) error {
 		explained.hint = "remit key list shows what there is"
 	case code == codes.NotFound && strings.HasPrefix(explained.message, "organisation "):
 		explained.hint = "remit organisation list shows what there is"
-	case code == codes.PermissionDenied:
+	case code == codes.PermissionDenied && strings.Contains(explained.message, "missing required permission"):
 		explained.hint = "remit whoami shows what the key may do"
 	case (code == codes.Unavailable || code == codes.DeadlineExceeded) && !reached:
 		explained.message = fmt.Sprintf("cannot reach %s: %s", c.addr, explained.message)

@@ -47,7 +47,7 @@ func (f *fakeOrganisations) CreateOrganisation(_ context.Context, r *organisatio
 
 func (f *fakeOrganisations) GetOrganisation(_ context.Context, r *organisationv1.GetOrganisationRequest) (*organisationv1.GetOrganisationResponse, error) {
 	if r.GetId() != "" && r.GetId() != "org" {
-		return nil, status.Error(codes.PermissionDenied, "Permission denied: the key is of another organisation")
+		return nil, status.Error(codes.PermissionDenied, "Permission denied: missing required permission 'organisation.get' on resource '/organisation/other'")
 	}
 	return &organisationv1.GetOrganisationResponse{Organisation: own(), Token: "o2"}, nil
 }

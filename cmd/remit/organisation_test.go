@@ -57,7 +57,7 @@ ID:       org
 		t.Errorf("sent %v", got)
 	}
 	fails(t, `
-remit: Permission denied: the key is of another organisation
+remit: Permission denied: missing required permission 'organisation.get' on resource '/organisation/other'
 hint: remit whoami shows what the key may do
 `, "organisation", "show", "other")
 	prints(t, `
