@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -14,10 +15,8 @@ import (
 )
 
 const (
-	// bootstrapProject is the project that a new cluster has.
-	bootstrapProject = "production"
-	minRootKey       = 32 // characters
-	pollInterval     = 10 * time.Millisecond
+	minRootKey   = 32 // characters
+	pollInterval = 10 * time.Millisecond
 )
 
 // bootstrap makes a new cluster of a node without state, and waits until the
@@ -70,7 +69,7 @@ func (n *Node) initialise(ctx context.Context) error {
 		Cluster: id, Epoch: server.NewID(),
 		CreateOrganisation: fsm.CreateOrganisation{
 			Organisation: server.NewID(), Name: fsm.BootstrapOrganisation,
-			BuiltIn: server.NewID(), Project: server.NewID(), ProjectName: bootstrapProject,
+			BuiltIn: server.NewID(), Project: server.NewID(), ProjectName: cmp.Or(n.cfg.BootstrapProject, defaultProject),
 			Key: server.NewID(), KeyName: "root", KeyHash: hash,
 		},
 	}

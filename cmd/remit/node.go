@@ -47,6 +47,8 @@ type NodeConfig struct {
 	Bootstrap bool
 	// RootKey is the secret of the first key; drawn at random if empty.
 	RootKey string
+	// BootstrapProject is the name of the first project; defaultProject if empty.
+	BootstrapProject string
 	// When snapshots are taken, and how much of the log stays behind one; zero
 	// values are cluster.Config's defaults.
 	SnapshotThreshold uint64

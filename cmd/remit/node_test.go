@@ -83,7 +83,7 @@ func createPermission(t *testing.T, n *Node, key, name string) error {
 	defer conn.Close()
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+key)
 	_, err = permissionsv1.NewPermissionsServiceClient(conn).CreatePermission(ctx,
-		&permissionsv1.CreatePermissionRequest{ProjectName: bootstrapProject, Name: name})
+		&permissionsv1.CreatePermissionRequest{ProjectName: defaultProject, Name: name})
 	return err
 }
 

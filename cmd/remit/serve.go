@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/remit-io/remit/fsm"
 )
 
 // minSnapshotInterval is the shortest that Raft takes.
@@ -55,6 +57,7 @@ was, whatever these flags say.`,
 	flags.StringVar(&o.node.RaftAddr, "raft-addr", "127.0.0.1:7602", "`address` for other nodes")
 	flags.StringVar(&o.gossipAddr, "gossip-addr", "127.0.0.1:7603", "`address` for finding other nodes; a cluster of one does not listen on it")
 	flags.IntVar(&o.bootstrapExpect, "bootstrap-expect", 0, "start a new cluster of this `number` of nodes, which can only be 1 for now")
+	flags.StringVar(&o.node.BootstrapProject, "bootstrap-project", defaultProject, "`name` of the first project of a new cluster")
 	flags.StringVar(&o.node.RootKey, "root-key", "", "`secret` of the first key at bootstrap; drawn at random if not given. The variable keeps it out of the process list")
 	flags.BoolVar(&o.dev, "dev", false, "one node to try things with: starts a cluster, in a temporary folder unless --data-dir is given")
 	flags.BoolVar(&o.insecure, "insecure", false, "listen beyond this machine although nothing is encrypted")
@@ -74,6 +77,9 @@ func (o *serveOptions) validate() error {
 	}
 	if o.bootstrapExpect < 0 || o.bootstrapExpect > 1 {
 		return usagef("--bootstrap-expect %d: this version runs clusters of one node", o.bootstrapExpect)
+	}
+	if err := fsm.ValidateProjectName(o.node.BootstrapProject); err != nil {
+		return usagef("--bootstrap-project: %s", err.Message)
 	}
 	if o.node.RootKey != "" {
 		if err := validateRootKey(o.node.RootKey); err != nil {
@@ -199,6 +205,9 @@ func (o *serveOptions) welcome(n *Node) string {
 	at := ""
 	if n.GRPCAddr() != addr {
 		at = " REMIT_ADDR=" + n.GRPCAddr()
+	}
+	if o.node.BootstrapProject != defaultProject {
+		at += " REMIT_PROJECT=" + o.node.BootstrapProject
 	}
 	fmt.Fprint(&w, strings.NewReplacer("$KEY", key, "$AT", at).Replace(`
 Try, in another terminal:

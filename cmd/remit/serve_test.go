@@ -24,6 +24,10 @@ func TestServeRefuses(t *testing.T) {
 		{"--data-dir D --bootstrap-expect 3", "remit: --bootstrap-expect 3: this version runs clusters of one node" + hint},
 		{"--data-dir D --bootstrap-expect -1", "remit: --bootstrap-expect -1: this version runs clusters of one node" + hint},
 		{"--data-dir D --bootstrap-expect one", "remit: --bootstrap-expect \"one\": must be a whole number" + hint},
+		{"--dev --bootstrap-project Production", "remit: --bootstrap-project: invalid project name \"Production\": it has 1 to 63 lower-case letters, digits and hyphens, and no hyphen in front (such as production)" + hint},
+		{"--dev --bootstrap-project -x", "remit: --bootstrap-project: invalid project name \"-x\": it has 1 to 63 lower-case letters, digits and hyphens, and no hyphen in front (such as production)" + hint},
+		{"--dev --bootstrap-project remit", "remit: --bootstrap-project: the project name \"remit\" is reserved: choose another" + hint},
+		{"--dev --bootstrap-project=", "remit: --bootstrap-project: invalid project name \"\": it has 1 to 63 lower-case letters, digits and hyphens, and no hyphen in front (such as production)" + hint},
 		{"--dev --root-key short", "remit: the root key has 5 characters: it needs at least 32, chosen at random (openssl rand -hex 32)" + hint},
 		{"--dev --root-key 0123456789012345678901234567890ü", "remit: the root key may have only printable ASCII characters without spaces, since it travels in a header" + hint},
 		{"--dev --http-addr 0.0.0.0:0", "remit: --http-addr \"0.0.0.0:0\" can be reached from other machines, and nothing is encrypted: listen on 127.0.0.1, or accept that with --insecure" + hint},
@@ -140,6 +144,34 @@ func TestServeBannerNamesTheKeyInUse(t *testing.T) {
 		if got := banner(test.rootKey); !strings.Contains(got, test.want) {
 			t.Errorf("with the root key %q: %s", test.rootKey, got)
 		}
+	}
+}
+
+// The first project has the name that was chosen, and the banner says so.
+func TestServeBootstrapProject(t *testing.T) {
+	clearEnv(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	t.Setenv("REMIT_ROOT_KEY", "root-key-0123456789012345678901234")
+	t.Setenv("REMIT_BOOTSTRAP_PROJECT", "staging")
+	var listed outcome
+	var stdout bytes.Buffer
+	asks := brokenPipe{func() {
+		_, addr, _ := strings.Cut(stdout.String(), ", gRPC ")
+		addr, _, _ = strings.Cut(addr, ",")
+		listed = remitContext(ctx, "project", "list", "--addr", addr, "--key", os.Getenv("REMIT_ROOT_KEY"), "-o", "json")
+		cancel()
+	}}
+	var stderr lockedBuffer
+	args := []string{"serve", "--dev", "--log-level", "error", "--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--raft-addr", "127.0.0.1:0"}
+	if code := Main(ctx, args, strings.NewReader(""), io.MultiWriter(&stdout, asks), &stderr); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, stderr.String())
+	}
+	if !strings.Contains(listed.stdout, `"name": "staging"`) || strings.Contains(listed.stdout, `"name": "production"`) {
+		t.Errorf("projects: %+v", listed)
+	}
+	if !strings.Contains(stdout.String(), " REMIT_PROJECT=staging\n") {
+		t.Errorf("banner: %s", stdout.String())
 	}
 }
 
