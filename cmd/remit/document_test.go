@@ -14,19 +14,40 @@ import (
 	"strings"
 	"testing"
 
+	organisationv1 "github.com/remit-io/remit/proto/organisation/v1"
 	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
 )
 
-// documentNode is a node that the documentation's examples run against.
+// documentNode is a node that the documentation's examples run against, with the
+// key that they use.
 type documentNode struct {
 	*process
 	ctx    context.Context
+	key    string
 	client permissionsv1.PermissionsServiceClient
 }
 
 func startDocumentNode(t *testing.T) *documentNode {
 	p := serve(t.TempDir()).start(t).ready()
-	return &documentNode{p, t.Context(), p.client(rootKey)}
+	return &documentNode{p, t.Context(), rootKey, p.client(rootKey)}
+}
+
+// forEachOwner runs the examples with the key of the organisation that a cluster
+// comes with, and with the owner key of another, in which they must work alike.
+func forEachOwner(t *testing.T, test func(t *testing.T, n *documentNode)) {
+	t.Run("first organisation", func(t *testing.T) { test(t, startDocumentNode(t)) })
+	t.Run("second organisation", func(t *testing.T) {
+		n := startDocumentNode(t)
+		n.permissions("of.another.tenant")
+		made, err := organisationv1.NewOrganisationServiceClient(n.dial(rootKey)).CreateOrganisation(n.ctx,
+			&organisationv1.CreateOrganisationRequest{Name: "acme"})
+		n.check(made, err)
+		n.key = made.ApiKey.Key
+		n.client = n.process.client(n.key)
+		n.check(organisationv1.NewOrganisationServiceClient(n.dial(n.key)).CreateProject(n.ctx,
+			&organisationv1.CreateProjectRequest{Name: project}))
+		test(t, n)
+	})
 }
 
 func (n *documentNode) check(_ any, err error) {
@@ -180,31 +201,32 @@ func TestDocumentCommands(t *testing.T) {
 			if _, err := exec.LookPath("curl"); err != nil && by.name == "curl" {
 				t.Skip(err)
 			}
-			n := startDocumentNode(t)
-			for i, e := range examples {
-				if !strings.HasPrefix(commands[i], e.line) {
-					t.Fatalf("command %d is\n%s\nwant %s", i, commands[i], e.line)
+			forEachOwner(t, func(t *testing.T, n *documentNode) {
+				for i, e := range examples {
+					if !strings.HasPrefix(commands[i], e.line) {
+						t.Fatalf("command %d is\n%s\nwant %s", i, commands[i], e.line)
+					}
+					for _, values := range e.stage(n) {
+						pairs := []string{"https://api.perms.io", "http://" + n.http, "YOUR_API_KEY", n.key}
+						for placeholder, value := range values {
+							pairs = append(pairs, placeholder, value)
+						}
+						command := strings.NewReplacer(pairs...).Replace(commands[i])
+						got := by.run(t, command)
+						if got.code != http.StatusOK {
+							t.Errorf("%s\nanswers %d: %s", command, got.code, got.body)
+							continue
+						}
+						answer := e.answer
+						if strings.Contains(answer, "$ROLE") {
+							answer = strings.ReplaceAll(answer, "$ROLE", n.editor())
+						}
+						if err := matches([]byte(got.body), []byte(answer)); err != nil {
+							t.Errorf("%s\nanswers %s\nwant %s\n%v", command, got.body, answer, err)
+						}
+					}
 				}
-				for _, values := range e.stage(n) {
-					pairs := []string{"https://api.perms.io", "http://" + n.http, "YOUR_API_KEY", rootKey}
-					for placeholder, value := range values {
-						pairs = append(pairs, placeholder, value)
-					}
-					command := strings.NewReplacer(pairs...).Replace(commands[i])
-					got := by.run(t, command)
-					if got.code != http.StatusOK {
-						t.Errorf("%s\nanswers %d: %s", command, got.code, got.body)
-						continue
-					}
-					answer := e.answer
-					if strings.Contains(answer, "$ROLE") {
-						answer = strings.ReplaceAll(answer, "$ROLE", n.editor())
-					}
-					if err := matches([]byte(got.body), []byte(answer)); err != nil {
-						t.Errorf("%s\nanswers %s\nwant %s\n%v", command, got.body, answer, err)
-					}
-				}
-			}
+			})
 		})
 	}
 }
@@ -279,7 +301,10 @@ func TestDocumentFunctions(t *testing.T) {
 		t.Errorf("document_functions_test.go does not hold the %d functions as they are published", count)
 	}
 
-	n := startDocumentNode(t)
+	forEachOwner(t, callDocumentFunctions)
+}
+
+func callDocumentFunctions(t *testing.T, n *documentNode) {
 	var printed bytes.Buffer
 	flags, output := log.Flags(), log.Writer()
 	log.SetFlags(0)
