@@ -18,6 +18,9 @@ var (
 	editorID = ID{20} // role of doc.read and doc.write
 	viewerID = ID{21} // role of doc.read
 	newID    = ID{99} // nobody has it
+
+	remitID = ID{5} // of every machine, its project remit and its root key
+	rootID  = ID{3}
 )
 
 // newFixture is a machine on which usr_1 is an editor on /project/456 and may
@@ -154,7 +157,7 @@ func TestRefusals(t *testing.T) {
 		t.Run(strings.TrimPrefix(fmt.Sprintf("%T/%s", c.body, c.message), "*fsm."), func(t *testing.T) {
 			m := newFixture(t)
 			before := m.store.State()
-			if err := before.Refuses(c.body); err == nil || !strings.Contains(err.Error(), c.message) {
+			if err := before.Refuses(&Command{Body: c.body}); err == nil || !strings.Contains(err.Error(), c.message) {
 				t.Errorf("asked before, it is refused with %v", err)
 			}
 			r := m.apply(c.body)[0]
@@ -344,7 +347,7 @@ func TestSuccesses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newFixture(t)
-			if err := m.store.State().Refuses(&Sweep{m.scope, 1}); err != nil {
+			if err := m.store.State().Refuses(&Command{Body: &Sweep{m.scope, 1}}); err != nil {
 				t.Errorf("a command that succeeds would be refused: %v", err)
 			}
 			c(t, m, m.project)
@@ -364,16 +367,22 @@ func TestInit(t *testing.T) {
 	if s.Cluster != (ID{9}) || s.Epoch != (ID{8}) || s.Secret != [32]byte{7} || s.Level != 1 || s.Revision != 1 {
 		t.Errorf("the state is %+v", s)
 	}
-	k, ok := s.Key([32]byte{4})
-	if !ok || *k != (Key{ID{3}, [32]byte{4}, m.scope.Organisation, BuiltInProject, true}) {
+	k, owned, ok := s.Key([32]byte{4})
+	if want := (Key{rootID, "root", [32]byte{4}, m.scope.Organisation, BuiltInProject, remitID, 1, false}); !ok || *k != want {
 		t.Errorf("the root key is %+v", k)
 	}
-	if _, ok := s.Key([32]byte{5}); ok {
+	if _, _, ok := s.Key([32]byte{5}); ok {
 		t.Error("another key is found")
 	}
+	if !s.IsOperator(rootID) || s.IsOperator(ID{}) || s.IsOperator(newID) {
+		t.Errorf("the operators are %v", s.operators)
+	}
 	o, ok := s.Organisation(m.scope.Organisation)
-	if !ok || o.Name != BootstrapOrganisation {
+	if !ok || o.Name != BootstrapOrganisation || o.Created != 1 || o.Updated != 1 || o != owned {
 		t.Errorf("the organisation is %+v", o)
+	}
+	if !o.Holds(KeyPrincipal(rootID), "organisation.update", ManagementURI(o.ID)) {
+		t.Error("the root key does not own the organisation")
 	}
 	if p, ok := o.Project("production"); !ok || p.ID != m.scope.Project {
 		t.Errorf("the project is %+v", p)
@@ -411,7 +420,7 @@ func TestInOneBatch(t *testing.T) {
 func TestNumbersRunOut(t *testing.T) {
 	m := newFixture(t)
 	b := newBatch(m.store.State())
-	p, err := b.project(m.scope)
+	_, p, err := b.project(m.scope)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -503,7 +512,7 @@ func TestRefusesBesideApply(t *testing.T) {
 					&Grant{m.scope, "usr_1", "/a", nil, []ID{editorID}},
 					&DeletePermission{m.scope, shareID},
 				} {
-					if err := s.Refuses(body); err != nil {
+					if err := s.Refuses(&Command{Body: body}); err != nil {
 						t.Errorf("%T would be refused: %v", body, err)
 					}
 				}

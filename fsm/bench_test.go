@@ -85,13 +85,15 @@ const benchRoles = 8
 func populate(n int, grant grantPattern) *population {
 	p := &population{grants: n, grant: grant, scope: Scope{ID{1}, ID{2}}}
 	apply := func(b *batch, body Body) {
-		if r := body.apply(b); r.Err != nil {
+		if r := b.apply(&Command{Body: body}); r.Err != nil {
 			panic(r.Err)
 		}
 	}
 	before := heapBytes()
 	b := newBatch(&State{})
-	apply(b, &Init{Cluster: ID{9}, Organisation: p.scope.Organisation, Project: p.scope.Project, ProjectName: "production"})
+	apply(b, &Init{Cluster: ID{9}, CreateOrganisation: CreateOrganisation{
+		Organisation: p.scope.Organisation, Name: BootstrapOrganisation, BuiltIn: remitID, Project: p.scope.Project, ProjectName: "production", Key: rootID, KeyName: "root",
+	}})
 	for role := range benchRoles {
 		var ids []ID
 		for i := range 10 {

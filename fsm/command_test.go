@@ -119,7 +119,7 @@ func TestLaterVersions(t *testing.T) {
 		upgrade bool
 	}{
 		"a later format": {with(func(d []byte) []byte { d[0] = commandFormat + 1; return d }), true},
-		"a later kind":   {with(func(d []byte) []byte { d[1] = byte(KindSweep) + 1; return d }), true},
+		"a later kind":   {with(func(d []byte) []byte { d[1] = byte(KindSweepKeys) + 1; return d }), true},
 		"kind 0":         {with(func(d []byte) []byte { d[1] = 0; return d }), true},
 		"a later field":  {seal(append([]byte{commandFormat, byte(KindGrant)}, field...)), true},
 		"nothing":        {nil, false},

@@ -93,7 +93,7 @@ func FuzzCommand(f *testing.F) {
 		}
 		for _, state := range states {
 			before := content(t, state)
-			refusal := state.Refuses(c.Body)
+			refusal := state.Refuses(c)
 			store := newStore(t)
 			store.publish(state)
 			logs := []*raft.Log{{Index: 100, Type: raft.LogCommand, Data: data}, {Index: 101, Type: raft.LogCommand, Data: again}}
@@ -153,7 +153,7 @@ func FuzzSnapshot(f *testing.F) {
 				t.Error("a snapshot changed the state")
 			}
 			for o := range state.organisations.from("") {
-				for p := range o.Projects() {
+				for p := range o.Projects("") {
 					p.Check("u", []string{"/a"}, []string{"document.open"})
 				}
 			}

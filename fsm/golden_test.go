@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -18,9 +19,11 @@ var update = flag.Bool("update", false, "rewrite the golden files (only before t
 var goldenCommands = map[string]Body{
 	"01_init": &Init{
 		Cluster: goldenID(0xc1), Epoch: goldenID(0xe1), Secret: [32]byte{0x5e, 31: 0x5e},
-		Organisation: goldenScope.Organisation, OrganisationName: BootstrapOrganisation,
-		Project: goldenScope.Project, ProjectName: "production",
-		RootKey: goldenID(0x41), RootKeyHash: [32]byte{0x4a, 31: 0x4a},
+		CreateOrganisation: CreateOrganisation{
+			Organisation: goldenScope.Organisation, Name: BootstrapOrganisation, BuiltIn: goldenID(0x0c),
+			Project: goldenScope.Project, ProjectName: "production",
+			Key: goldenID(0x41), KeyName: "root", KeyHash: [32]byte{0x4a, 31: 0x4a},
+		},
 	},
 	"02_put_permission":    &PutPermission{goldenScope, goldenID(1), "document.read", "May read documents"},
 	"03_update_permission": &UpdatePermission{goldenScope, goldenID(1), "document.open", "Öffnen"},
@@ -31,9 +34,25 @@ var goldenCommands = map[string]Body{
 	"08_grant":             &Grant{goldenScope, "user:default/guest", "/project/*/documents", []ID{goldenID(1)}, []ID{goldenID(0x11)}},
 	"09_revoke":            &Revoke{goldenScope, "usr_123", "/project/456", nil, []ID{goldenID(0x11)}},
 	"10_sweep":             &Sweep{goldenScope, 1000},
+	"11_create_organisation": &CreateOrganisation{
+		Organisation: goldenSecond.Organisation, Name: "Bücher GmbH", BuiltIn: goldenID(0x1c),
+		Project: goldenSecond.Project, ProjectName: "default",
+		Key: goldenID(0x42), KeyName: "first owner", KeyHash: [32]byte{0x4b, 31: 0x4b},
+	},
+	"12_update_organisation": &UpdateOrganisation{goldenSecond.Organisation, "acme"},
+	"13_delete_organisation": &DeleteOrganisation{goldenID(0x2a)},
+	"14_create_project":      &CreateProject{Scope{goldenScope.Organisation, goldenID(0x0d)}, "staging-2"},
+	"15_delete_project":      &DeleteProject{Scope{goldenScope.Organisation, goldenID(0x0d)}},
+	"16_create_key":          &CreateKey{goldenBuiltIn, goldenID(0x43), "ci", [32]byte{0x4c, 31: 0x4c}, builtInID("role", RoleViewer), true},
+	"17_invalidate_key":      &InvalidateKey{goldenBuiltIn, goldenID(0x44)},
+	"18_sweep_keys":          &SweepKeys{500},
 }
 
-var goldenScope = Scope{goldenID(0x0a), goldenID(0x0b)}
+var (
+	goldenScope   = Scope{goldenID(0x0a), goldenID(0x0b)}
+	goldenBuiltIn = Scope{goldenID(0x0a), goldenID(0x0c)}
+	goldenSecond  = Scope{goldenID(0x1a), goldenID(0x1b)}
+)
 
 func goldenID(b byte) ID { return ID{b, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, b} }
 
@@ -104,13 +123,13 @@ func TestGoldenCommands(t *testing.T) {
 }
 
 // goldenState has something of everything that a snapshot keeps: it is in the
-// middle of a sweep, with dead numbers before and behind the place.
+// middle of every sweep, with what is dead before and behind the place.
 func goldenState(t testing.TB) *State {
 	m := &machine{t: t, store: newStore(t), scope: goldenScope}
 	second := PutPermission{goldenScope, goldenID(2), "document.write", ""}
-	third := PutPermission{goldenScope, goldenID(3), "bill:pay", "Zahlt\n"}
+	bill := PutPermission{goldenScope, goldenID(3), "bill:pay", "Zahlt\n"}
 	for _, body := range []Body{
-		goldenCommands["01_init"], goldenCommands["02_put_permission"], &second, &third,
+		goldenCommands["01_init"], goldenCommands["02_put_permission"], &second, &bill,
 		goldenCommands["05_put_role"],
 		&PutRole{goldenScope, goldenID(0x12), "Rolle für alle", "", nil},
 		&PutRole{goldenScope, goldenID(0x13), "accountant", "", []ID{goldenID(3), goldenID(2)}},
@@ -123,13 +142,43 @@ func goldenState(t testing.TB) *State {
 		&Sweep{goldenScope, 6},
 		&Sweep{goldenScope, 2},
 		goldenCommands["07_delete_role"],
+		goldenCommands["11_create_organisation"], goldenCommands["12_update_organisation"],
+		goldenCommands["14_create_project"],
+		goldenCommands["16_create_key"],
+		&CreateKey{goldenBuiltIn, goldenID(0x44), "busy", [32]byte{0x4d}, ID{}, false},
+		&CreateKey{goldenScope, goldenID(0x45), "größe", [32]byte{0x4e}, ID{}, false},
+		&CreateKey{Scope{goldenScope.Organisation, goldenID(0x0d)}, goldenID(0x40), "dead", [32]byte{0x4f}, ID{}, false},
+		&CreateKey{Scope{goldenScope.Organisation, goldenID(0x0d)}, goldenID(0x46), "dead too", [32]byte{0x50}, ID{}, false},
 	} {
 		m.must(body)
 	}
+	// Two grants more than one deletion removes, of a project and of a key.
+	viewer := []ID{builtInID("role", RoleViewer)}
+	var bodies []Body
+	for i := range endAtOnce + 2 {
+		below := ManagementURI(goldenScope.Organisation, "project", "staging-2", fmt.Sprint(i))
+		bodies = append(bodies, &Grant{goldenBuiltIn, "usr_1", below, nil, viewer})
+		elsewhere := ManagementURI(goldenScope.Organisation, "principal", fmt.Sprint(i))
+		bodies = append(bodies, &Grant{goldenBuiltIn, KeyPrincipal(goldenID(0x44)), elsewhere, nil, viewer})
+	}
+	m.apply(bodies...)
+	third := *goldenCommands["11_create_organisation"].(*CreateOrganisation)
+	third.Organisation, third.Key, third.KeyHash = goldenID(0x2a), goldenID(0x47), [32]byte{0x51}
+	m.must(goldenCommands["15_delete_project"])
+	m.must(goldenCommands["17_invalidate_key"])
+	m.must(&SweepKeys{2})
+	m.must(&third)
+	m.must(goldenCommands["13_delete_organisation"])
 	s := m.store.State()
 	o, _ := s.Organisation(goldenScope.Organisation)
 	if p, _ := o.Project("production"); !p.sweep.Active || !p.sweep.Again || !p.sweep.Roles || p.sweep.Role == 0 || p.sweep.Principal == "" {
 		t.Fatalf("the sweep is at %+v", p.sweep)
+	}
+	if k := s.keySweep; !k.Active || !k.Again || k.After != goldenID(0x41) {
+		t.Fatalf("the sweep of keys is at %+v", k)
+	}
+	if p, _ := o.Project(BuiltInProject); len(o.ending) != 2 || len(slices.Collect(p.Principals(""))) != 4 || len(s.operators) != 2 {
+		t.Fatalf("%+v are ending, the operators are %v", o.ending, s.operators)
 	}
 	return s
 }

@@ -47,7 +47,9 @@ func (r keyring) add(k *Key) {
 
 func (r keyring) remove(k *Key) {
 	r.ids.tree.Delete(k.ID.key())
-	r.hashes.tree.Delete(string(k.Hash[:]))
+	if valid, ok := r.hashes.get(string(k.Hash[:])); ok && valid.ID == k.ID { // not another's, if k was invalidated
+		r.hashes.tree.Delete(string(k.Hash[:]))
+	}
 }
 
 // Key returns the valid key with this SHA-256 of its secret, and its

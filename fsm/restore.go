@@ -73,7 +73,7 @@ func (b *restore) addKey(r *keyRecord) error {
 	if _, ok := b.state.keys.ids.get(r.ID.key()); ok {
 		return fmt.Errorf("key %s stands twice", r.ID)
 	}
-	if _, ok := b.state.keys.hashes.get(string(r.Hash[:])); ok {
+	if _, ok := b.state.keys.hashes.get(string(r.Hash[:])); ok && !r.Invalidated {
 		return fmt.Errorf("key %s has the secret of another", r.ID)
 	}
 	k := &Key{r.ID, r.Name, r.Hash, r.Organisation, r.Project, r.ProjectID, r.Created, r.Invalidated}

@@ -107,8 +107,12 @@ func raw(t testing.TB, kind recordKind, v any) rawRecord {
 // can be.
 func TestCraftedSnapshots(t *testing.T) {
 	cluster := raw(t, recordCluster, &clusterRecord{Cluster: ID{1}})
-	organisation := raw(t, recordOrganisation, &organisationRecord{ID{2}, "o"})
+	organisation := raw(t, recordOrganisation, &organisationRecord{ID: ID{2}, Name: "o"})
+	builtIn := raw(t, recordProject, &projectRecord{ID: ID{6}, Name: BuiltInProject})
 	project := raw(t, recordProject, &projectRecord{ID: ID{3}, Name: "p", Numbers: 8})
+	key := func(id byte, name string, hash byte, invalidated bool) rawRecord {
+		return raw(t, recordKey, &keyRecord{ID{id}, name, [32]byte{hash}, ID{2}, "p", ID{3}, 0, invalidated})
+	}
 	permission := func(id byte, name string, n number) rawRecord {
 		return raw(t, recordPermission, &permissionRecord{ID{id}, name, "", n})
 	}
@@ -118,7 +122,9 @@ func TestCraftedSnapshots(t *testing.T) {
 	assignment := func(principal, uri, rights string) rawRecord {
 		return raw(t, recordAssignment, &assignmentRecord{principal, uri, []byte(rights)})
 	}
-	base := []rawRecord{cluster, organisation, project, permission(4, "a", 0), role(5, "r", 3, 0, 4), assignment("u", "/a", "\x00\x03")}
+	base := []rawRecord{cluster, organisation, builtIn, project, permission(4, "a", 0), role(5, "r", 3, 0, 4), assignment("u", "/a", "\x00\x03")}
+	keys := func(keys ...rawRecord) []rawRecord { return append(append([]rawRecord{cluster}, keys...), base[1:]...) }
+	inBuiltIn := func(more ...rawRecord) []rawRecord { return append(base[:3:3], more...) }
 	with := func(more ...rawRecord) []rawRecord { return append(base[:len(base):len(base)], more...) }
 	for name, c := range map[string]struct {
 		records []rawRecord
@@ -127,11 +133,25 @@ func TestCraftedSnapshots(t *testing.T) {
 		"all well":                      {base, ""},
 		"nothing":                       {nil, "the cluster is missing"},
 		"no cluster":                    {base[1:2], "before the cluster"},
-		"a key without a cluster":       {[]rawRecord{raw(t, recordKey, &keyRecord{})}, "before the cluster"},
+		"a key without a cluster":       {[]rawRecord{key(7, "k", 1, false)}, "between the cluster and the organisations"},
+		"a key behind an organisation":  {with(key(7, "k", 1, false)), "between the cluster and the organisations"},
+		"keys":                          {keys(key(7, "k", 1, false), key(8, "k", 2, true), key(9, "k", 1, true)), ""},
+		"a key again":                   {keys(key(7, "k", 1, false), key(7, "l", 2, false)), "twice"},
+		"a bad key name":                {keys(key(7, "", 1, false)), "empty"},
+		"a key's secret again":          {keys(key(7, "k", 1, false), key(8, "l", 1, false)), "secret of another"},
+		"a bad organisation name":       {[]rawRecord{cluster, raw(t, recordOrganisation, &organisationRecord{ID: ID{2}, Name: "\u200b"})}, "U+200B"},
+		"no built-in project":           {append([]rawRecord{cluster, organisation}, base[3:]...), "lacks the built-in project"},
+		"none of two":                   {[]rawRecord{cluster, organisation, raw(t, recordOrganisation, &organisationRecord{ID: ID{8}, Name: "o"})}, "lacks the built-in project"},
+		"a built-in permission":         {inBuiltIn(permission(9, "organisation.get", 0)), "cannot have the permission"},
+		"a built-in role":               {inBuiltIn(role(9, "owner", 51)), "cannot have the role"},
+		"a built-in right":              {inBuiltIn(assignment("u", "/organisation", string(makeRights([]number{builtInProject.owner.number})))), ""},
+		"a built-in right to come":      {inBuiltIn(assignment("u", "/organisation", string(makeRights([]number{2 * builtInProject.numbers})))), "cannot hold number"},
+		"a bad project name":            {with(raw(t, recordProject, &projectRecord{ID: ID{9}, Name: "P"})), `"P"`},
+		"a project's id again":          {with(raw(t, recordProject, &projectRecord{ID: ID{3}, Name: "q"})), "id of another"},
 		"two clusters":                  {with(cluster), "twice"},
 		"a project first":               {[]rawRecord{cluster, project}, "before any organisation"},
 		"a permission first":            {[]rawRecord{cluster, organisation, permission(4, "a", 0)}, "before any project"},
-		"a permission of no project":    {with(raw(t, recordOrganisation, &organisationRecord{ID{8}, "o"}), permission(9, "b", 2)), "before any project"},
+		"a permission of no project":    {with(raw(t, recordOrganisation, &organisationRecord{ID: ID{8}, Name: "o"}), permission(9, "b", 2)), "before any project"},
 		"a role first":                  {[]rawRecord{cluster, organisation, role(5, "r", 3)}, "before any project"},
 		"an assignment first":           {[]rawRecord{cluster, assignment("u", "/a", "\x00")}, "before any project"},
 		"two organisations":             {with(organisation), "twice"},
@@ -161,7 +181,7 @@ func TestCraftedSnapshots(t *testing.T) {
 		"a principal's next":            {with(assignment("u", "/b", "\x00"), assignment("v", "/a", "\x0f")), ""},
 		"a right to come":               {with(assignment("v", "/a", "\x10")), "number 16"},
 		"a trailer in the middle":       {with(rawRecord{recordTrailer, nil}, cluster), "trailer"},
-		"a trailer too many":            {with(raw(t, recordTrailer, &trailerRecord{6, 0})), "trailer"},
+		"a trailer too many":            {with(raw(t, recordTrailer, &trailerRecord{7, 0})), "trailer"},
 		"an unknown kind":               {with(rawRecord{99, []byte{0x80}}), ErrUpgrade.Error()},
 		"an unknown field":              {with(raw(t, recordPermission, map[string]int{"colour": 1})), ErrUpgrade.Error()},
 		"a record too large":            {with(rawRecord{recordPermission, make([]byte, maxRecordBytes+1)}), "at most"},

@@ -22,10 +22,10 @@ type machine struct {
 
 func newMachine(t testing.TB) *machine {
 	m := &machine{t: t, store: newStore(t), scope: Scope{ID{1}, ID{2}}}
-	m.apply(&Init{
-		Cluster: ID{9}, Epoch: ID{8}, Secret: [32]byte{7}, Organisation: m.scope.Organisation, OrganisationName: BootstrapOrganisation,
-		Project: m.scope.Project, ProjectName: "production", RootKey: ID{3}, RootKeyHash: [32]byte{4},
-	})
+	m.must(&Init{ID{9}, ID{8}, [32]byte{7}, CreateOrganisation{
+		Organisation: m.scope.Organisation, Name: BootstrapOrganisation, BuiltIn: remitID,
+		Project: m.scope.Project, ProjectName: "production", Key: rootID, KeyName: "root", KeyHash: [32]byte{4},
+	}})
 	return m
 }
 
