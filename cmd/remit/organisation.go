@@ -18,13 +18,13 @@ func newOrganisationCommand(c *connection) *cobra.Command {
 the keys that run the cluster, create, list and delete organisations; the root
 key is the first of them. Every other command is about the key's own organisation.`,
 		Example: `  remit organisation create acme
-  remit organisation show`,
+  remit organisation get`,
 	}
 	c.addNodeFlags(cmd)
 	return family(cmd,
 		newOrganisationCreateCommand(c),
 		newOrganisationListCommand(c),
-		newOrganisationShowCommand(c),
+		newOrganisationGetCommand(c),
 		newOrganisationRenameCommand(c),
 		newOrganisationDeleteCommand(c))
 }
@@ -118,15 +118,15 @@ cursor to go on from. Only operators may.`,
 	return cmd
 }
 
-func newOrganisationShowCommand(c *connection) *cobra.Command {
+func newOrganisationGetCommand(c *connection) *cobra.Command {
 	var fresh freshness
 	cmd := &cobra.Command{
-		Use:   "show [ID]",
+		Use:   "get [ID]",
 		Short: "Show the key's organisation",
 		Long: `Shows the organisation that the key belongs to, or the one of this id. A key sees
 no organisation but its own.`,
-		Example: `  remit organisation show
-  remit organisation show -o json --consistent`,
+		Example: `  remit organisation get
+  remit organisation get -o json --consistent`,
 		Args: atMost("ID"),
 		RunE: c.runOrganisation(func(cmd *cobra.Command, client organisationv1.OrganisationServiceClient, args []string) error {
 			consistency, token, err := fresh.organisationFields()

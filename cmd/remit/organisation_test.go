@@ -51,15 +51,15 @@ Created:  2026-01-02T03:04:05Z
 Updated:  -
 ID:       org
 `
-	prints(t, shown, "organisation", "show")
-	prints(t, shown, "organisation", "show", "org", "--consistent")
+	prints(t, shown, "organisation", "get")
+	prints(t, shown, "organisation", "get", "org", "--consistent")
 	if got := last[*organisationv1.GetOrganisationRequest](t, f); got.GetId() != "org" || got.GetConsistency() != organisationv1.Consistency_FULLY_CONSISTENT {
 		t.Errorf("sent %v", got)
 	}
 	fails(t, `
 remit: Permission denied: missing required permission 'organisation.get' on resource '/organisation/other'
 hint: remit whoami shows what the key may do
-`, "organisation", "show", "other")
+`, "organisation", "get", "other")
 	prints(t, `
 Name:     Acme Ltd
 Created:  2026-01-02T03:04:05Z

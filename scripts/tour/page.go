@@ -79,6 +79,7 @@ var varying = []struct {
 }{
 	{regexp.MustCompile(`\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`), "<id>"},
 	{regexp.MustCompile(`("token": ?)"[^"]+"`), `$1"<token>"`},
+	{regexp.MustCompile(`\bremit_[0-9A-Za-z_-]{43}(\W|$)`), "<secret>$1"},
 }
 
 func withPlaceholders(text string) string {
