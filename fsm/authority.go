@@ -51,7 +51,7 @@ const maxDenialBytes = 4096
 // resource.
 func Denied(permission, resource string) *Error {
 	if len(resource) > maxDenialBytes {
-		resource = resource[:maxDenialBytes] + "…"
+		resource = strings.ToValidUTF8(resource[:maxDenialBytes], "") + "…"
 	}
 	return errorf(CodePermissionDenied, "Permission denied: missing required permission '%s' on resource '%s'", permission, resource)
 }
