@@ -145,7 +145,7 @@ func TestRequires(t *testing.T) {
 			{&permissionsv1.DeleteRoleRequest{ProjectName: project, Id: "viewer"}, list("role.delete " + org + "/role/" + viewer)},
 			{&permissionsv1.DeleteRoleRequest{ProjectName: project, Id: odd}, list("role.delete " + org + "/role/" + odd)},
 		} {
-			requires, err := d.authorize("/"+d.service+"/"+string(methodFor(test.req).Name()), test.req)
+			requires, err := d.authorize(d.path(test.req), test.req)
 			if err != nil {
 				t.Errorf("%T: %v", test.req, err)
 			}

@@ -16,17 +16,11 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/remit-io/remit/fsm"
-	permiov1 "github.com/remit-io/remit/proto/permio/permissions/v1"
-	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
 )
 
 const (
@@ -54,7 +48,7 @@ var errUnknown = errors.New("the leader went away")
 func (l *memoryLog) Apply(ctx context.Context, command []byte) (any, uint64, error) {
 	l.mu.Lock()
 	before, after := l.before, l.after
-	if fsm.Kind(command[1]) == fsm.KindSweep {
+	if kind := fsm.Kind(command[1]); kind == fsm.KindSweep || kind == fsm.KindSweepKeys {
 		l.sweeps++
 	} else {
 		l.attempts = append(l.attempts, bytes.Clone(command))
@@ -178,6 +172,7 @@ type node struct {
 	server *Server
 	local  *Local
 	init   *fsm.Init
+	logged *safeBuffer
 }
 
 // newNode returns a node that is not ready yet.
@@ -193,12 +188,12 @@ func newNode(t testing.TB) *node {
 		},
 	}
 	n.log.put(t, n.init)
-	lines := &safeBuffer{}
-	n.server = New(n.log, n.store, slog.New(slog.NewTextHandler(lines, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	n.logged = &safeBuffer{}
+	n.server = New(n.log, n.store, slog.New(slog.NewTextHandler(n.logged, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	n.local = NewLocal(n.server.LocalInterceptor)
 	n.server.Register(n.local)
 	t.Cleanup(func() {
-		if strings.Contains(lines.String(), rootKey) || strings.Contains(lines.String(), strings.TrimPrefix(rootKey, KeyPrefix)) {
+		if lines := n.logged.String(); strings.Contains(lines, rootKey) || strings.Contains(lines, strings.TrimPrefix(rootKey, KeyPrefix)) {
 			t.Error("the key was logged")
 		}
 	})
@@ -259,103 +254,6 @@ func (n *node) view() view {
 
 func (n *node) scope() fsm.Scope { return n.view().scope() }
 
-// A door is one way to call a node.
-type door struct {
-	*node
-	permissionsv1.PermissionsServiceClient
-	conn    grpc.ClientConnInterface
-	service string
-	isREST  bool
-	ctx     context.Context // carries the key
-}
-
-const (
-	serviceName   = "permissions.v1.PermissionsService"
-	publishedName = "permio.permissions.v1.PermissionsService"
-)
-
-// everyDoor runs a test over gRPC, under both names of the service, and over
-// REST, each on a node of its own.
-func everyDoor(t *testing.T, test func(t *testing.T, d *door)) {
-	for _, service := range []string{serviceName, publishedName, "REST"} {
-		t.Run(service, func(t *testing.T) { test(t, newNode(t).run().door(service)) })
-	}
-}
-
-func (n *node) door(service string) *door {
-	n.t.Helper()
-	d := &door{node: n, service: service, ctx: withKey(n.t.Context())}
-	switch service {
-	case "REST":
-		d.isREST, d.service, d.conn = true, serviceName, newRESTConn(n)
-		d.PermissionsServiceClient = permissionsv1.NewPermissionsServiceClient(d.conn)
-	case publishedName:
-		d.conn = n.listen()
-		d.PermissionsServiceClient = permiov1.NewPermissionsServiceClient(d.conn)
-	default:
-		d.conn = n.listen()
-		d.PermissionsServiceClient = permissionsv1.NewPermissionsServiceClient(d.conn)
-	}
-	return d
-}
-
-// localDoor calls the node within the process.
-func (n *node) localDoor() *door {
-	return &door{
-		node: n, service: serviceName, conn: n.local, ctx: withKey(n.t.Context()),
-		PermissionsServiceClient: permissionsv1.NewPermissionsServiceClient(n.local),
-	}
-}
-
-// withKey adds the root key and other metadata to a context.
-func withKey(ctx context.Context, pairs ...string) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, append([]string{metadataAuthorization, "Bearer " + rootKey}, pairs...)...)
-}
-
-// methodFor returns the method that takes the request.
-func methodFor(req proto.Message) protoreflect.MethodDescriptor {
-	methods := permissionsv1.File_proto_permissions_v1_permissions_service_proto.Services().Get(0).Methods()
-	for i := range methods.Len() {
-		if m := methods.Get(i); m.Input() == req.ProtoReflect().Descriptor() {
-			return m
-		}
-	}
-	panic("no method takes " + string(req.ProtoReflect().Descriptor().FullName()))
-}
-
-// call makes the one call that takes the request.
-func (d *door) call(ctx context.Context, req proto.Message, opts ...grpc.CallOption) (proto.Message, error) {
-	m := methodFor(req)
-	kind, err := protoregistry.GlobalTypes.FindMessageByName(m.Output().FullName())
-	if err != nil {
-		panic(err)
-	}
-	reply := kind.New().Interface()
-	err = d.conn.Invoke(ctx, "/"+d.service+"/"+string(m.Name()), req, reply, opts...)
-	return reply, err
-}
-
-// do makes a call that has to succeed.
-func do[Q proto.Message, A any](d *door, call func(context.Context, Q, ...grpc.CallOption) (A, error), req Q) A {
-	d.t.Helper()
-	answer, err := call(d.ctx, req)
-	if err != nil {
-		d.t.Fatalf("%T %v: %v", req, req, err)
-	}
-	return answer
-}
-
-// refuse makes a call that has to fail and to leave the state as it was.
-func (d *door) refuse(t testing.TB, ctx context.Context, req proto.Message, code codes.Code, names ...string) {
-	t.Helper()
-	before := d.store.State().Digest()
-	_, err := d.call(ctx, req)
-	wantCode(t, err, code, names...)
-	if d.store.State().Digest() != before {
-		t.Errorf("%T was refused and changed the state", req)
-	}
-}
-
 func wantCode(t testing.TB, err error, code codes.Code, names ...string) {
 	t.Helper()
 	s := status.Convert(err)
@@ -380,36 +278,4 @@ func await(t testing.TB, what string, holds func() bool) {
 			t.Fatalf("waited in vain until %s", what)
 		}
 	}
-}
-
-// permission, role, grant and check are the calls that other tests stand on.
-func (d *door) permission(name string) string {
-	d.t.Helper()
-	return do(d, d.CreatePermission, &permissionsv1.CreatePermissionRequest{ProjectName: project, Name: name}).Id
-}
-
-func (d *door) role(name string, permissions ...string) string {
-	d.t.Helper()
-	return do(d, d.CreateRole, &permissionsv1.CreateRoleRequest{ProjectName: project, Name: name, Permissions: permissions}).Id
-}
-
-func (d *door) grant(user, uri string, permissions, roles []string) string {
-	d.t.Helper()
-	return do(d, d.GrantUserPermissionsAndRolesOnResource, &permissionsv1.GrantUserPermissionsAndRolesOnResourceRequest{
-		ProjectName: project, UserId: user, ResourceUri: uri, Permissions: permissions, Roles: roles,
-	}).Token
-}
-
-func (d *door) revoke(user, uri string, permissions, roles []string) string {
-	d.t.Helper()
-	return do(d, d.RevokeUserPermissionsAndRolesOnResource, &permissionsv1.RevokeUserPermissionsAndRolesOnResourceRequest{
-		ProjectName: project, UserId: user, ResourceUri: uri, Permissions: permissions, Roles: roles,
-	}).Token
-}
-
-func (d *door) allowed(user, uri string, permissions ...string) bool {
-	d.t.Helper()
-	return do(d, d.Check, &permissionsv1.CheckPermissionRequest{
-		ProjectName: project, PrincipalId: user, ResourceUris: []string{uri}, Permissions: permissions,
-	}).Passed
 }

@@ -41,6 +41,26 @@ var routes = map[string]struct{ verb, path string }{
 	"ListPrincipals":                          {"GET", "/permissions/principals"},
 	"GetAllAssignmentsForPrincipal":           {"GET", "/permissions/assignments/principal/{principal_id}"},
 	"Check":                                   {"POST", "/permissions/check"},
+
+	"CreateOrganisation":         {"POST", "/organisation"},
+	"GetOrganisation":            {"GET", "/organisation/{id}"},
+	"ListOrganisations":          {"GET", "/organisation"},
+	"UpdateOrganisation":         {"PUT", "/organisation/{id}"},
+	"DeleteOrganisation":         {"DELETE", "/organisation/{id}"},
+	"CreateProject":              {"POST", "/organisation/{organisation_id}/project"},
+	"GetProject":                 {"GET", "/organisation/{organisation_id}/project"},
+	"GetProjectsForOrganisation": {"GET", "/organisation/{organisation_id}/projects"},
+	"DeleteProject":              {"DELETE", "/organisation/{organisation_id}/project"},
+	"CreateAPIKey":               {"POST", "/organisation/{organisation_id}/api-key"},
+	"ListAPIKeys":                {"GET", "/organisation/{organisation_id}/api-key"},
+	"InvalidateAPIKey":           {"DELETE", "/organisation/{organisation_id}/api-key/{id}"},
+	"WhoAmI":                     {"GET", "/whoami"},
+}
+
+// bases begin the paths of each service's calls.
+var bases = map[string]string{
+	"PermissionsService":  "/permissions-service/v1",
+	"OrganisationService": "/organisation-service/v1",
 }
 
 // httpStatuses are the statuses that codes have over HTTP.
@@ -60,7 +80,7 @@ func newRESTConn(n *node) *restConn { return &restConn{n.t, rest.Handler(n.local
 
 func (c *restConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
 	c.t.Helper()
-	r, err := requestFor(ctx, method[strings.LastIndexByte(method, '/')+1:], args.(proto.Message))
+	r, err := requestFor(ctx, method, args.(proto.Message))
 	if err != nil {
 		return err
 	}
@@ -101,7 +121,8 @@ func (*restConn) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.Ca
 
 // requestFor words a call as an HTTP request.
 func requestFor(ctx context.Context, method string, args proto.Message) (*http.Request, error) {
-	route := routes[method]
+	service, name, _ := strings.Cut(methodOf(method), "/")
+	route := routes[name]
 	path, query := route.path, url.Values{}
 	rest := proto.Clone(args)
 	args.ProtoReflect().Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
@@ -122,10 +143,10 @@ func requestFor(ctx context.Context, method string, args proto.Message) (*http.R
 		})
 		return true
 	})
-	for _, variable := range []string{"{name}", "{id}", "{user_id}", "{resource_uri}", "{principal_id}"} {
+	for _, variable := range []string{"{name}", "{id}", "{user_id}", "{resource_uri}", "{principal_id}", "{organisation_id}"} {
 		path = strings.Replace(path, variable, "", 1)
 	}
-	target := "/permissions-service/v1" + path
+	target := bases[service] + path
 	var body []byte
 	if route.verb == "POST" || route.verb == "PUT" {
 		var err error
