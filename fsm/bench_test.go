@@ -187,7 +187,7 @@ func BenchmarkApply(b *testing.B) {
 			logs := make([]*raft.Log, b.N)
 			for i := range logs {
 				principal, uri := tenEach(r, r.IntN(1_000_000), 1_000_000)
-				logs[i] = m.log(&Grant{p.scope, principal, uri, nil, []ID{{2, byte(i % benchRoles)}}})
+				logs[i] = m.log(byCluster(&Grant{p.scope, principal, uri, nil, []ID{{2, byte(i % benchRoles)}}}))
 			}
 			b.ReportAllocs()
 			b.ResetTimer()

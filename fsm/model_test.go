@@ -46,7 +46,11 @@ func segmentsOf(uri string, wildcards bool) []string {
 }
 
 func (m *model) check(principal, uri, permission string) bool {
-	asked := segmentsOf(uri, false)
+	return m.holds(principal, segmentsOf(uri, false), permission)
+}
+
+// holds is check on the segments of a URI, in which "*" is a text like any other.
+func (m *model) holds(principal string, asked []string, permission string) bool {
 	for key, rights := range m.grants {
 		granted := segmentsOf(key[1], true)
 		if key[0] != principal || len(granted) > len(asked) {
@@ -308,19 +312,7 @@ func (h *history) step(m *model) step {
 		}}
 	case n < 74:
 		c := &Grant{h.scope, pick(h.r, modelPrincipals), h.uri(true, 3), h.some(permissions, 2), h.some(roles, 2)}
-		return step{c, func(m *model) Code {
-			if code := m.refuses(c.Permissions, c.Roles); code != 0 {
-				return code
-			}
-			key := [2]string{c.Principal, c.URI}
-			if m.grants[key] == nil {
-				m.grants[key] = map[ID]bool{}
-			}
-			for id := range setOf(append(slices.Clone(c.Permissions), c.Roles...)) {
-				m.grants[key][id] = true
-			}
-			return 0
-		}}
+		return step{c, func(m *model) Code { return m.grant(c) }}
 	case n < 90:
 		c := &Revoke{h.scope, pick(h.r, modelPrincipals), h.uri(true, 3), h.some(permissions, 2), h.some(roles, 2)}
 		if keys := m.rows(); len(keys) > 0 && h.r.IntN(3) > 0 { // one that exists
@@ -328,22 +320,38 @@ func (h *history) step(m *model) step {
 			uri, _, _ := strings.Cut(rest, ": ")
 			c.Principal, c.URI = principal, uri
 		}
-		return step{c, func(m *model) Code {
-			if code := m.refuses(c.Permissions, c.Roles); code != 0 {
-				return code
-			}
-			key := [2]string{c.Principal, c.URI}
-			for _, id := range append(slices.Clone(c.Permissions), c.Roles...) {
-				delete(m.grants[key], id)
-			}
-			if len(m.grants[key]) == 0 {
-				delete(m.grants, key)
-			}
-			return 0
-		}}
+		return step{c, func(m *model) Code { return m.revoke(c) }}
 	default:
 		return step{&Sweep{h.scope, 1 + h.r.IntN(6)}, func(*model) Code { return 0 }}
 	}
+}
+
+func (m *model) grant(c *Grant) Code {
+	if code := m.refuses(c.Permissions, c.Roles); code != 0 {
+		return code
+	}
+	key := [2]string{c.Principal, c.URI}
+	if m.grants[key] == nil {
+		m.grants[key] = map[ID]bool{}
+	}
+	for id := range setOf(append(slices.Clone(c.Permissions), c.Roles...)) {
+		m.grants[key][id] = true
+	}
+	return 0
+}
+
+func (m *model) revoke(c *Revoke) Code {
+	if code := m.refuses(c.Permissions, c.Roles); code != 0 {
+		return code
+	}
+	key := [2]string{c.Principal, c.URI}
+	for _, id := range append(slices.Clone(c.Permissions), c.Roles...) {
+		delete(m.grants[key], id)
+	}
+	if len(m.grants[key]) == 0 {
+		delete(m.grants, key)
+	}
+	return 0
 }
 
 func (m *model) refuses(permissions, roles []ID) Code {

@@ -22,21 +22,39 @@ type machine struct {
 
 func newMachine(t testing.TB) *machine {
 	m := &machine{t: t, store: newStore(t), scope: Scope{ID{1}, ID{2}}}
-	m.must(&Init{ID{9}, ID{8}, [32]byte{7}, CreateOrganisation{
-		Organisation: m.scope.Organisation, Name: BootstrapOrganisation, BuiltIn: remitID,
-		Project: m.scope.Project, ProjectName: "production", Key: rootID, KeyName: "root", KeyHash: [32]byte{4},
-	}})
+	m.must(&Init{ID{9}, ID{8}, [32]byte{7}, *machineInit(m.scope)})
 	return m
+}
+
+// machineInit is the first organisation of every machine.
+func machineInit(scope Scope) *CreateOrganisation {
+	return &CreateOrganisation{
+		Organisation: scope.Organisation, Name: BootstrapOrganisation, BuiltIn: remitID,
+		Project: scope.Project, ProjectName: "production", Key: rootID, KeyName: "root", KeyHash: [32]byte{4},
+	}
 }
 
 func newStore(t testing.TB) *Store {
 	return NewStore(func(err error) { t.Errorf("halted: %v", err) })
 }
 
-func (m *machine) log(body Body) *raft.Log {
+// byCluster is a command of the cluster itself, which nobody judges.
+func byCluster(body Body) *Command { return &Command{Envelope{Time: 1}, body} }
+
+// by is a command of a key, with the rights that it requires: a permission and
+// a URI each.
+func by(key ID, body Body, requires ...[2]string) *Command {
+	c := &Command{Envelope{Key: key, Actor: KeyPrincipal(key), Time: 1}, body}
+	for _, r := range requires {
+		c.Envelope.Requires = append(c.Envelope.Requires, Requirement{r[0], r[1], []string{""}})
+	}
+	return c
+}
+
+func (m *machine) log(c *Command) *raft.Log {
 	m.t.Helper()
 	m.index++
-	c := Command{Envelope{Request: ID{byte(m.index)}, Actor: "key:test", Time: 1}, body}
+	c.Envelope.Request = ID{byte(m.index)}
 	data, err := c.Encode()
 	if err != nil {
 		m.t.Fatal(err)
@@ -46,9 +64,19 @@ func (m *machine) log(body Body) *raft.Log {
 
 func (m *machine) apply(bodies ...Body) []Result {
 	m.t.Helper()
-	var logs []*raft.Log
+	var commands []*Command
 	for _, b := range bodies {
-		logs = append(logs, m.log(b))
+		commands = append(commands, byCluster(b))
+	}
+	return m.play(commands...)
+}
+
+// play applies commands in one batch.
+func (m *machine) play(commands ...*Command) []Result {
+	m.t.Helper()
+	var logs []*raft.Log
+	for _, c := range commands {
+		logs = append(logs, m.log(c))
 	}
 	var results []Result
 	for _, r := range m.store.ApplyBatch(logs) {
@@ -332,23 +360,48 @@ func TestBrokenVariantsAreCaught(t *testing.T) {
 	}
 }
 
+// commandsOfProject draws those of one project.
+func commandsOfProject(t testing.TB, seed uint64) (*machine, func() *Command) {
+	m, truth := newMachine(t), newModel()
+	h := &history{r: rand.New(rand.NewPCG(seed, 5)), scope: m.scope}
+	return m, func() *Command {
+		s := h.step(truth)
+		s.apply(truth)
+		return byCluster(s.body)
+	}
+}
+
+// commandsOfWorld draws those of several organisations.
+func commandsOfWorld(t testing.TB, seed uint64) (*machine, func() *Command) {
+	m, w, h := startWorld(t, seed)
+	h.current = true
+	return m, func() *Command {
+		s := h.step(w)
+		s.apply(w)
+		return s.Command
+	}
+}
+
 // TestSameLogSameState applies one log in batches of several sizes, and through
 // snapshots in the middle.
 func TestSameLogSameState(t *testing.T) {
 	for seed := range uint64(30) {
-		h := &history{r: rand.New(rand.NewPCG(seed, 5))}
-		source, truth := newMachine(t), newModel()
-		h.scope = source.scope
+		source, draw := commandsOfWorld(t, seed)
+		if seed%3 == 0 {
+			source, draw = commandsOfProject(t, seed)
+		}
 		logs := []*raft.Log{}
-		for i := range 400 {
+		entries, between := 400, uint64(5) // commands, and restarts
+		if seed%20 == 7 {
+			entries, between = 4000, 97 // some delete what has many grants
+		}
+		for i := range entries {
 			if i%17 == 3 { // entries of raft's own never reach a result
 				source.index++
 				logs = append(logs, &raft.Log{Index: source.index, Type: raft.LogConfiguration})
 				continue
 			}
-			s := h.step(truth)
-			s.apply(truth)
-			logs = append(logs, source.log(s.body))
+			logs = append(logs, source.log(draw()))
 		}
 		play := func(batch int, snapshots bool) (*State, []byte) {
 			m := newMachine(t)
@@ -358,7 +411,7 @@ func TestSameLogSameState(t *testing.T) {
 						t.Fatalf("entry %d of type %v has the result %v", chunk[i].Index, chunk[i].Type, r)
 					}
 				}
-				if snapshots && chunk[0].Index%5 == 0 {
+				if snapshots && chunk[0].Index%between == 0 {
 					m.restart()
 				}
 			}

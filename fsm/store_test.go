@@ -217,7 +217,7 @@ func TestUnknownCommandHalts(t *testing.T) {
 	before := m.store.State()
 	var halted error
 	m.store.halt = func(err error) { halted = err }
-	good := m.log(&PutPermission{m.scope, readID, "doc.read", ""})
+	good := m.log(byCluster(&PutPermission{m.scope, readID, "doc.read", ""}))
 	for name, data := range map[string][]byte{"a later kind": seal([]byte{commandFormat, 200, 0x80}), "nothing": nil} {
 		func() {
 			defer func() {
@@ -246,7 +246,7 @@ func TestApplyOfNoCommands(t *testing.T) {
 	if len(results) != 2 || results[0] != nil || results[1] != nil || m.store.State() != before {
 		t.Errorf("they came to %v and revision %d", results, m.store.Revision())
 	}
-	if r, ok := m.store.Apply(m.log(&Sweep{m.scope, 1})).(Result); !ok || r.Err != nil || m.store.Revision() != m.index {
+	if r, ok := m.store.Apply(m.log(byCluster(&Sweep{m.scope, 1}))).(Result); !ok || r.Err != nil || m.store.Revision() != m.index {
 		t.Errorf("a single command came to %+v and revision %d", r, m.store.Revision())
 	}
 }
