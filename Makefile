@@ -7,7 +7,7 @@ BENCHTIME ?= 1s
 export GO FUZZTIME
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint bench fuzz proto run tour nightly clean
+.PHONY: help build test race lint bench fuzz proto run tour tenants nightly clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,7 +43,10 @@ run: build ## build and run a node with sample data (Ctrl-C ends it)
 tour: ## run what README.md shows and compare the output
 	$(GO) run ./scripts/tour
 
-nightly: ## run the long tests and fuzz each target for two minutes
+tenants: build ## measure many tenants on one node (TENANTS="-organisations 100 -grants 100000")
+	$(GO) run ./scripts/tenants $(TENANTS)
+
+nightly: tenants ## run the long tests, fuzz each target for two minutes, measure many tenants
 	REMIT_NIGHTLY=1 $(GO) test -count=1 -timeout 80m ./...
 	FUZZTIME=2m scripts/fuzz
 

@@ -64,7 +64,7 @@ func measureDeletions(ctx context.Context, n *node, m *made, s settings) ([]*del
 			verify: func() error { return verifyNew(ctx, n, rest.owner, largeProject) },
 		},
 		{
-			name: "project with grants on it in `remit`", grants: s.managing,
+			name: "project, in `remit`", grants: s.managing,
 			grant:  func(ctx context.Context, i int) error { return grantManaging(ctx, n, rest, i) },
 			delete: func() error { return deleteProject(ctx, n, rest.owner, managedProject) },
 			verify: func() error { return verifyNew(ctx, n, rest.owner, managedProject) },

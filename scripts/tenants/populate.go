@@ -48,7 +48,9 @@ func populate(ctx context.Context, n *node, s settings) (*made, []stage, error) 
 	var stages []stage
 	var revision atomic.Uint64
 	build := func(name string, count int, create func(ctx context.Context, i int) (token string, err error)) error {
-		progress("creating %d %s", count, name)
+		if count > 0 {
+			progress("creating %d %s", count, name)
+		}
 		started := time.Now()
 		err := each(ctx, s.callers, count, func(ctx context.Context, i int) error {
 			token, err := create(ctx, i)

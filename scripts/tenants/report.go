@@ -45,27 +45,35 @@ func reportChecks(large, empty latencies) {
 // large is deleted.
 const tolerated = 50 * time.Millisecond
 
-func reportDeletions(deletions []*deletion) {
-	fmt.Printf("\nAnother organisation writes, one write after the other, while this is deleted and swept:\n\n")
-	fmt.Println("| | writes | p50 | p99 | longest | a bare sync meanwhile: p50 | p99 | longest |")
-	fmt.Println("|---|---|---|---|---|---|---|---|")
+func reportDeletions(s settings, deletions []*deletion) {
+	snapshots := "without snapshots"
+	if s.snapshots {
+		snapshots = "with snapshots as by default"
+	}
+	fmt.Printf("\nWrites of another organisation, one after the other, and syncs of a file of the same disk (%s):\n\n", snapshots)
+	fmt.Println("| | writes | p50 | p99 | longest | sync p50 | p99 | longest |\n|---|---|---|---|---|---|---|---|")
 	row := func(name string, p *phase) {
 		fmt.Printf("| %s | %d | %s | %s | %s | %s | %s | %s |\n", name, len(p.writes),
 			ms(p.writes.at(0.5)), ms(p.writes.at(0.99)), ms(p.writes.max()), ms(p.syncs.at(0.5)), ms(p.syncs.at(0.99)), ms(p.syncs.max()))
 	}
 	for _, d := range deletions {
 		row("before", &d.baseline)
-		row(fmt.Sprintf("%s, %d grants", d.name, d.grants), &d.during)
+		row(d.title(), &d.during)
 	}
-	fmt.Println()
+	fmt.Println("\n| deleted | answered after | steps of the sweep | the last after | longest write, against before | it began after | under 50 ms |")
+	fmt.Println("|---|---|---|---|---|---|---|")
 	for _, d := range deletions {
-		verdict := "under"
+		verdict := "yes"
 		if d.delay() >= tolerated {
-			verdict = "NOT under"
+			verdict = "NO"
 		}
-		fmt.Printf("- %s, %d grants (made in %.1f s, %.0f/s): answered after %s; %d commands of the sweep, the last after %s. "+
-			"The longest write took %s longer than before, %s %s; it began %s after the call. Heap %d MiB, with the grants %d MiB, at the end %d MiB.\n",
-			d.name, d.grants, d.granting.Seconds(), float64(d.grants)/d.granting.Seconds(), ms(d.call), d.steps, ms(d.sweep),
-			ms(d.delay()), verdict, tolerated, ms(d.longest), d.before.heap, d.with.heap, d.after.heap)
+		fmt.Printf("| %s | %s | %d | %s | %+.1f ms | %s | %s |\n", d.title(), ms(d.call), d.steps, ms(d.sweep),
+			d.delay().Seconds()*1000, ms(d.longest), verdict)
+	}
+	fmt.Println("\n| | grants/s | reachable heap before the grants | with them | swept, and with the writes |\n|---|---|---|---|---|")
+	for _, d := range deletions {
+		fmt.Printf("| %s | %.0f | %d MiB | %d MiB | %d MiB |\n", d.title(), float64(d.grants)/d.granting.Seconds(), d.before.heap, d.with.heap, d.after.heap)
 	}
 }
+
+func (d *deletion) title() string { return fmt.Sprintf("%s, %d grants", d.name, d.grants) }

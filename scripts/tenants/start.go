@@ -14,8 +14,8 @@ type starts struct {
 
 // restart ends and starts both nodes: first with nothing but their log, which is
 // the worst that can be, then with a snapshot of all of it. It leaves them running
-// as they do by default.
-func restart(ctx context.Context, large, empty *node, m *made) (starts, error) {
+// with the given flags.
+func restart(ctx context.Context, large, empty *node, m *made, flags []string) (starts, error) {
 	s := starts{entries: m.revision}
 	again := func(n *node, flags ...string) (time.Duration, error) {
 		if err := n.end(); err != nil {
@@ -36,20 +36,16 @@ func restart(ctx context.Context, large, empty *node, m *made) (starts, error) {
 		if _, err := again(n, withSnapshots...); err != nil {
 			return s, err
 		}
-		reached := uint64(1)
-		if n == large {
-			reached = m.revision
-		}
-		err := until(ctx, time.Minute, 10*time.Millisecond, "the node took no snapshot", func() (bool, error) {
-			return n.snapshotIndex() >= reached, nil
-		})
-		if err != nil {
-			return s, err
-		}
 	}
-	if s.emptyFromSnapshot, err = again(empty); err != nil {
+	err = until(ctx, time.Minute, 10*time.Millisecond, "the nodes took no snapshots", func() (bool, error) {
+		return empty.snapshotIndex() > 0 && large.snapshotIndex() >= m.revision, nil
+	})
+	if err != nil {
 		return s, err
 	}
-	s.fromSnapshot, err = again(large)
+	if s.emptyFromSnapshot, err = again(empty, flags...); err != nil {
+		return s, err
+	}
+	s.fromSnapshot, err = again(large, flags...)
 	return s, err
 }
