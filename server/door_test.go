@@ -47,6 +47,8 @@ func (n *node) door(service string) *door {
 	n.t.Helper()
 	d := &door{node: n, ctx: withKey(n.t.Context())}
 	switch service {
+	case "local":
+		d.conn = n.local
 	case "REST":
 		d.isREST, d.conn = true, newRESTConn(n)
 	case publishedName:
@@ -62,8 +64,7 @@ func (n *node) door(service string) *door {
 
 // localDoor calls the node within the process.
 func (n *node) localDoor() *door {
-	d := &door{node: n, conn: n.local, ctx: withKey(n.t.Context())}
-	return d.withClients()
+	return n.door("local")
 }
 
 func (d *door) withClients() *door {
