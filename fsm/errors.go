@@ -1,6 +1,9 @@
 package fsm
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // A Code classes an error by what the caller can do about it. The numbers are
 // those of gRPC, which clients see.
@@ -35,5 +38,5 @@ func excerpt(s string) string {
 	if len(s) <= 256 {
 		return s
 	}
-	return s[:256] + "…"
+	return strings.ToValidUTF8(s[:256], "") + "…"
 }

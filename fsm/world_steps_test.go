@@ -233,7 +233,7 @@ func (h *worldHistory) projectStep(w *world, o *worldOrganisation, judged judgin
 	switch n := h.r.IntN(24); {
 	case n < 6:
 		c := &CreateProject{Scope{o.id, h.id()}, pick(h.r, append(worldProjects, "remit", "Beta"))}
-		if h.r.IntN(20) == 0 {
+		if h.current && o.projects[p.id] != nil && h.r.IntN(20) == 0 { // no id comes back once its project is gone
 			c.Project = p.id
 		}
 		return judged(c, &c.Scope, func(w *world, e *Envelope) Code { return w.createProject(c) })

@@ -19,8 +19,10 @@ type worldVariant struct {
 
 func soundWorld() worldVariant {
 	return worldVariant{
-		play:  func(m *machine, commands ...*Command) []Result { return m.play(commands...) },
-		holds: func(o *Organisation, principal, permission, uri string) bool { return o.Holds(principal, permission, uri) },
+		play: func(m *machine, commands ...*Command) []Result { return m.play(commands...) },
+		holds: func(o *Organisation, principal, permission, uri string) bool {
+			return o.Holds(principal, permission, uri)
+		},
 		key: func(s *State, hash [32]byte) (ID, bool) {
 			k, _, ok := s.Key(hash)
 			if !ok {
