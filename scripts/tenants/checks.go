@@ -51,7 +51,7 @@ func compareChecks(ctx context.Context, large, empty *node, m *made, s settings)
 		return nil, nil, err
 	}
 	for i := range s.keys {
-		secret, _, err := createKey(ctx, empty, empty.key, bootstrapProject, fmt.Sprintf("key %d", i))
+		secret, err := createKey(ctx, empty, empty.key, bootstrapProject, fmt.Sprintf("key %d", i))
 		if err != nil {
 			return nil, nil, err
 		}

@@ -113,14 +113,14 @@ func (d *deletion) run(ctx context.Context, n *node, w *writer, s settings) (err
 
 // createWhole creates an organisation like all the others.
 func createWhole(ctx context.Context, n *node, name string, s settings) (organisation, error) {
-	o, _, err := createOrganisation(ctx, n, name, s)
+	o, err := createOrganisation(ctx, n, name, s)
 	for i := 1; i < s.projects && err == nil; i++ {
 		err = createProject(ctx, n, o.owner, fmt.Sprintf("project-%d", i))
 		o.projects[i].name = fmt.Sprintf("project-%d", i)
 	}
 	for _, p := range o.projects {
 		for i := 0; i < s.keys && err == nil; i++ {
-			_, _, err = createKey(ctx, n, o.owner, p.name, fmt.Sprintf("key %d", i))
+			_, err = createKey(ctx, n, o.owner, p.name, fmt.Sprintf("key %d", i))
 		}
 	}
 	return o, err

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	organisationv1 "github.com/remit-io/remit/proto/organisation/v1"
@@ -46,23 +45,12 @@ type stage struct {
 func populate(ctx context.Context, n *node, s settings) (*made, []stage, error) {
 	m := &made{organisations: make([]organisation, s.organisations)}
 	var stages []stage
-	var revision atomic.Uint64
-	build := func(name string, count int, create func(ctx context.Context, i int) (token string, err error)) error {
+	build := func(name string, count int, create func(ctx context.Context, i int) error) error {
 		if count > 0 {
 			progress("creating %d %s", count, name)
 		}
 		started := time.Now()
-		err := each(ctx, s.callers, count, func(ctx context.Context, i int) error {
-			token, err := create(ctx, i)
-			if err != nil {
-				return err
-			}
-			reached, err := revisionOf(token)
-			for seen := revision.Load(); reached > seen && !revision.CompareAndSwap(seen, reached); seen = revision.Load() {
-			}
-			return err
-		})
-		if err != nil {
+		if err := each(ctx, s.callers, count, create); err != nil {
 			return fmt.Errorf("create %s: %w", name, err)
 		}
 		took := time.Since(started)
@@ -72,48 +60,50 @@ func populate(ctx context.Context, n *node, s settings) (*made, []stage, error) 
 	}
 	err := build("nothing", 0, nil)
 	if err == nil {
-		err = build("organisations", s.organisations, func(ctx context.Context, i int) (string, error) {
-			var token string
-			var err error
-			m.organisations[i], token, err = createOrganisation(ctx, n, fmt.Sprintf("organisation %d", i), s)
-			return token, err
+		err = build("organisations", s.organisations, func(ctx context.Context, i int) (err error) {
+			m.organisations[i], err = createOrganisation(ctx, n, fmt.Sprintf("organisation %d", i), s)
+			return err
 		})
 	}
 	if more := s.projects - 1; err == nil && more > 0 { // each has one already
-		err = build("projects", s.organisations*more, func(ctx context.Context, i int) (string, error) {
-			o := &m.organisations[i/more]
-			name := fmt.Sprintf("project-%d", 1+i%more)
-			answer, err := n.organisations().CreateProject(as(ctx, o.owner), &organisationv1.CreateProjectRequest{Name: name})
-			o.projects[1+i%more] = project{name, make([]string, s.keys)}
-			return answer.GetToken(), err
+		err = build("projects", s.organisations*more, func(ctx context.Context, i int) error {
+			o, p := &m.organisations[i/more], 1+i%more
+			o.projects[p] = project{fmt.Sprintf("project-%d", p), make([]string, s.keys)}
+			return createProject(ctx, n, o.owner, o.projects[p].name)
 		})
 	}
 	if err == nil {
-		err = build("keys", s.organisations*s.projects*s.keys, func(ctx context.Context, i int) (string, error) {
+		err = build("keys", s.organisations*s.projects*s.keys, func(ctx context.Context, i int) (err error) {
 			o := &m.organisations[i/s.keys/s.projects]
 			p := &o.projects[i/s.keys%s.projects]
-			secret, token, err := createKey(ctx, n, o.owner, p.name, fmt.Sprintf("key %d", i%s.keys))
-			p.keys[i%s.keys] = secret
-			return token, err
+			p.keys[i%s.keys], err = createKey(ctx, n, o.owner, p.name, fmt.Sprintf("key %d", i%s.keys))
+			return err
 		})
 	}
-	m.revision = revision.Load()
+	if err != nil {
+		return nil, nil, err
+	}
+	now, err := n.organisations().GetOrganisation(as(ctx, n.key), &organisationv1.GetOrganisationRequest{})
+	if err != nil {
+		return nil, nil, err
+	}
+	m.revision, err = revisionOf(now.GetToken())
 	return m, stages, err
 }
 
-func createOrganisation(ctx context.Context, n *node, name string, s settings) (organisation, string, error) {
+func createOrganisation(ctx context.Context, n *node, name string, s settings) (organisation, error) {
 	answer, err := n.organisations().CreateOrganisation(as(ctx, n.key), &organisationv1.CreateOrganisationRequest{Name: name})
 	if err != nil {
-		return organisation{}, "", err
+		return organisation{}, err
 	}
 	o := organisation{id: answer.GetOrganisation().GetId(), owner: answer.GetApiKey().GetKey(), projects: make([]project, s.projects)}
 	o.projects[0] = project{defaultProject, make([]string, s.keys)}
-	return o, answer.GetToken(), nil
+	return o, nil
 }
 
-func createKey(ctx context.Context, n *node, owner, project, name string) (secret, token string, err error) {
+func createKey(ctx context.Context, n *node, owner, project, name string) (secret string, err error) {
 	answer, err := n.organisations().CreateAPIKey(as(ctx, owner), &organisationv1.CreateAPIKeyRequest{ProjectName: project, Name: name})
-	return answer.GetApiKey().GetKey(), answer.GetToken(), err
+	return answer.GetApiKey().GetKey(), err
 }
 
 // verify fails unless all that was created is there, by counting it and by
