@@ -74,7 +74,7 @@ func hostile() map[string]string {
 }
 
 func TestHostileCommands(t *testing.T) {
-	kinds := []Kind{KindPutPermission, KindPutRole, KindGrant, KindSweep, KindInit}
+	kinds := []Kind{KindPutPermission, KindPutRole, KindGrant, KindSweep, KindInit, KindCreateOrganisation, KindCreateProject, KindCreateKey, KindSweepKeys}
 	for name, data := range hostile() {
 		for _, kind := range kinds {
 			command := seal([]byte(string([]byte{commandFormat, byte(kind)}) + data))

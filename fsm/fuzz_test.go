@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"os"
 	"path/filepath"
@@ -37,8 +38,8 @@ func FuzzCommand(f *testing.F) {
 	for _, data := range goldenFiles(f, "[0-9]*.hex") {
 		f.Add(data[:len(data)-checksumBytes])
 	}
-	fixture := newFixture(f)
-	for _, body := range []Body{
+	fixture := newTenancy(f)
+	bodies := []Body{
 		&PutPermission{fixture.scope, newID, "doc.print", ""},
 		&UpdatePermission{fixture.scope, readID, "doc.open", ""},
 		&DeletePermission{fixture.scope, readID},
@@ -48,9 +49,27 @@ func FuzzCommand(f *testing.F) {
 		&Grant{fixture.scope, "usr_1", "/project/456", []ID{readID}, []ID{editorID}},
 		&Revoke{fixture.scope, "usr_1", "/project/456", []ID{shareID}, []ID{editorID}},
 		&Sweep{fixture.scope, -1},
-	} {
-		data := encode(f, body)
-		f.Add(data[:len(data)-checksumBytes])
+		&Grant{builtInScope, KeyPrincipal(emptyKey), own("project", "production"), []ID{permissionID("role.get")}, []ID{roleViewer}},
+		&Revoke{builtInScope, KeyPrincipal(rootID), own(), nil, []ID{roleOwner}},
+		&Sweep{builtInScope, 1},
+		&CreateOrganisation{newID, "new", ID{90}, ID{91}, "default", ID{92}, "first", [32]byte{92}},
+		&UpdateOrganisation{acmeScope.Organisation, "renamed"},
+		&DeleteOrganisation{acmeScope.Organisation},
+		&CreateProject{Scope{fixture.scope.Organisation, newID}, "staging"},
+		&DeleteProject{fixture.scope},
+		newKey(builtInScope, newID, roleOwner),
+		&CreateKey{acmeBuiltIn, newID, "k", hashOf(invalidKey), ID{}, true},
+		&InvalidateKey{builtInScope, editorKey},
+		&SweepKeys{2},
+	}
+	for _, body := range bodies {
+		for _, c := range []*Command{byCluster(body), by(rootID, body, [2]string{"role.get", own("role", "x")}), by(appKey, body)} {
+			data, err := c.Encode()
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(data[:len(data)-checksumBytes])
+		}
 	}
 	for _, data := range hostile() {
 		if len(data) < 1000 { // mutating much takes long
@@ -62,6 +81,10 @@ func FuzzCommand(f *testing.F) {
 	fixture.must(&Grant{fixture.scope, "usr_9", "/", nil, []ID{{30}}})
 	alive := fixture.store.State()
 	fixture.must(&DeleteRole{fixture.scope, ID{30}})
+	fixture.grantMany("u", endAtOnce+2, func(i int) string { return ManagementURI(builtInScope.Organisation, "project", "beta", fmt.Sprint(i)) })
+	fixture.must(&CreateProject{Scope{builtInScope.Organisation, ID{61}}, "beta"})
+	fixture.must(&DeleteProject{Scope{builtInScope.Organisation, ID{61}}})
+	fixture.must(&SweepKeys{2})
 	states := []*State{{}, alive, fixture.store.State()}
 
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -128,7 +151,7 @@ func FuzzSnapshot(f *testing.F) {
 		f.Add(data)
 	}
 	f.Add(content(f, &State{}))
-	f.Add(content(f, newFixture(f).store.State()))
+	f.Add(content(f, newTenancy(f).store.State()))
 	for _, data := range hostile() {
 		if len(data) < 1000 {
 			f.Add(craft(f, rawRecord{recordProject, []byte(data)}))
@@ -156,6 +179,17 @@ func FuzzSnapshot(f *testing.F) {
 				for p := range o.Projects("") {
 					p.Check("u", []string{"/a"}, []string{"document.open"})
 				}
+				o.Holds("u", "role.get", ManagementURI(o.ID))
+			}
+			// What is to be swept can be, whatever it is.
+			b := newBatch(state)
+			for scope := range state.Sweeping() {
+				b.apply(byCluster(&Sweep{scope, 100}))
+			}
+			b.apply(byCluster(&SweepKeys{100}))
+			swept := content(t, b.finish(state.Revision))
+			if _, err := ReadSnapshot(bytes.NewReader(swept)); err != nil {
+				t.Fatalf("a sweep left what cannot be read: %v", err)
 			}
 		}
 	})

@@ -99,6 +99,9 @@ func (b *batch) addKey(t *tenant, p *draft, k *Key) *Error {
 	if err := validateText("key name", k.Name); err != nil {
 		return err
 	}
+	if k.ID == (ID{}) {
+		return errorf(CodeInvalidArgument, "the key needs an id") // with the zero one it would act as the cluster itself
+	}
 	if _, ok := b.state.keys.ids.get(k.ID.key()); ok {
 		return errorf(CodeAlreadyExists, "the id %s is that of another key: repeat the call with another", k.ID)
 	}

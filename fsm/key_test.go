@@ -79,6 +79,7 @@ func TestCreateKeyRefusals(t *testing.T) {
 		{byCluster(with(func(c *CreateKey) { c.Name = "" })), CodeInvalidArgument, "key name is empty"},
 		{byCluster(with(func(c *CreateKey) { c.Name = "a\u200b" })), CodeInvalidArgument, "U+200B"},
 		{byCluster(with(func(c *CreateKey) { c.Name = strings.Repeat("x", 257) })), CodeInvalidArgument, "257 bytes"},
+		{byCluster(with(func(c *CreateKey) { c.ID = ID{} })), CodeInvalidArgument, "needs an id"},
 		{byCluster(with(func(c *CreateKey) { c.ID = editorKey })), CodeAlreadyExists, editorKey.String()},
 		{byCluster(with(func(c *CreateKey) { c.ID = acmeKey })), CodeAlreadyExists, acmeKey.String()},
 		{byCluster(with(func(c *CreateKey) { c.ID = invalidKey })), CodeAlreadyExists, invalidKey.String()},

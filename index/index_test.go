@@ -203,6 +203,88 @@ func compare(t *testing.T, r *rand.Rand, x *Index, m model, principals []string)
 	}
 }
 
+// TestWithin reads patterns as text, which sets it apart from Below.
+func TestWithin(t *testing.T) {
+	b := Index{}.Build()
+	for i, pattern := range []string{"/", "/a", "/a/b", "/a/b/c", "/a/*", "/a/*/c", "/a-b", "/a!", "/ab", "/a.b/c", "/*", "/*/b", "/b", "/ä", "/ä/b"} {
+		b.Put("u", pattern, "")
+		if i%2 == 0 {
+			b.Put("t", pattern, "")
+		}
+	}
+	x := b.Index()
+	for uri, want := range map[string]string{
+		"/a":   "u /a,t /a/*,u /a/*,u /a/*/c,t /a/b,u /a/b,u /a/b/c",
+		"/a/b": "t /a/b,u /a/b,u /a/b/c",
+		"/a/*": "t /a/*,u /a/*,u /a/*/c",
+		"/*":   "t /*,u /*,u /*/b",
+		"/a.b": "u /a.b/c",
+		"/ä":   "u /ä,t /ä/b,u /ä/b",
+		"/c":   "",
+		"/b/a": "",
+	} {
+		var got []string
+		for pattern, principal := range x.Within(uri) {
+			got = append(got, principal+" "+pattern)
+		}
+		if strings.Join(got, ",") != want {
+			t.Errorf("within %s there are %q, want %q", uri, got, want)
+		}
+	}
+	n := 0
+	for range x.Within("/") {
+		n++
+	}
+	if n != x.Len() {
+		t.Errorf("within / there are %d of %d", n, x.Len())
+	}
+	for range new(Index).Within("/") {
+		t.Error("there is something in an empty index")
+	}
+}
+
+// TestBuilderCovering: what a builder reads is what it has built so far, of those
+// who hold little and much, and what it handed out stays as it was.
+func TestBuilderCovering(t *testing.T) {
+	for seed := range uint64(4) {
+		r := rand.New(rand.NewPCG(seed, 7))
+		m, b := model{}, Index{}.Build()
+		for step := range 1500 {
+			principal, pattern := []string{"u", "user"}[r.IntN(2)], randomPattern(r, true)
+			if r.IntN(10) < 7-6*(step/500%2) {
+				value := strings.Repeat("v", 1+r.IntN(30))
+				b.Put(principal, pattern, value)
+				m[[2]string{principal, pattern}] = value
+			} else {
+				b.Delete(principal, pattern)
+				delete(m, [2]string{principal, pattern})
+			}
+			if step%40 == 0 {
+				b.Index() // as whoever publishes in between
+			}
+			uri := randomPattern(r, r.IntN(4) == 0)
+			var got []string
+			for pattern, value := range b.Covering(principal, uri) {
+				got = append(got, principal+" "+pattern+" "+value)
+			}
+			if want := m.rows(func(p, pattern string) bool { return p == principal && modelCovers(pattern, uri) }); !slices.Equal(got, want) {
+				t.Fatalf("seed %d, step %d: what reaches %s for %s is\n%v\nwant\n%v", seed, step, uri, principal, got, want)
+			}
+		}
+		x := b.Index()
+		want := m.rows(func(string, string) bool { return true })
+		for k := range m {
+			b.Delete(k[0], k[1])
+		}
+		for range b.Covering("u", "/a/b") {
+			t.Fatal("something is left in the builder")
+		}
+		if x.Len() != len(want) {
+			t.Errorf("the index has %d assignments, want %d", x.Len(), len(want))
+		}
+	}
+}
+
 // TestStopEarly: a caller may leave any walk.
 func TestStopEarly(t *testing.T) {
 	b := Index{}.Build()
@@ -214,6 +296,9 @@ func TestStopEarly(t *testing.T) {
 		break
 	}
 	for range x.Below("/a") {
+		break
+	}
+	for range x.Within("/a") {
 		break
 	}
 	for range x.Held("u", "") {
