@@ -37,10 +37,8 @@ func TestDamagedSnapshots(t *testing.T) {
 		refused(fmt.Sprintf("byte %d left out", i), append(bytes.Clone(good[:i]), good[i+1:]...))
 		refused(fmt.Sprintf("byte %d twice", i), append(bytes.Clone(good[:i+1]), good[i:]...))
 		data := bytes.Clone(good)
-		for bit := range 8 {
-			data[i] = good[i] ^ 1<<bit
-			refused(fmt.Sprintf("bit %d of byte %d flipped", bit, i), data)
-		}
+		data[i] = good[i] ^ 1<<(i%8)
+		refused(fmt.Sprintf("a bit of byte %d flipped", i), data)
 		data[i] = good[i] ^ 0xff
 		refused(fmt.Sprintf("byte %d inverted", i), data)
 	}

@@ -385,7 +385,7 @@ func commandsOfWorld(t testing.TB, seed uint64) (*machine, func() *Command) {
 // TestSameLogSameState applies one log in batches of several sizes, and through
 // snapshots in the middle.
 func TestSameLogSameState(t *testing.T) {
-	for seed := range uint64(30) {
+	for seed := range uint64(20) {
 		source, draw := commandsOfWorld(t, seed)
 		if seed%3 == 0 {
 			source, draw = commandsOfProject(t, seed)

@@ -245,7 +245,8 @@ func (h *worldHistory) projectStep(w *world, o *worldOrganisation, judged judgin
 		if h.r.IntN(2) == 0 {
 			h.grantInBulk(w, o, p)
 		}
-		h.queue = append(h.queue, deletion)
+		again := &CreateProject{Scope{o.id, h.id()}, p.name} // too early, where many grants are left
+		h.queue = append(h.queue, deletion, byItself(again, func(w *world) Code { return w.createProject(again) }))
 		// What the keys of this project were granted would else be counted, or
 		// not, when the next one is deleted.
 		for range 2 {

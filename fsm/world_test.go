@@ -175,7 +175,7 @@ func worldRows(s *State, w *world) []string {
 // TestWorlds plays histories of several organisations; more of them where
 // REMIT_NIGHTLY is set.
 func TestWorlds(t *testing.T) {
-	histories := uint64(800)
+	histories := uint64(500)
 	if os.Getenv("REMIT_NIGHTLY") != "" {
 		histories = 40_000
 	}
