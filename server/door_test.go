@@ -113,6 +113,15 @@ func methodFor(req proto.Message) protoreflect.MethodDescriptor {
 	panic("no method takes " + string(req.ProtoReflect().Descriptor().FullName()))
 }
 
+// newRequest returns an empty request of the method.
+func newRequest(m protoreflect.MethodDescriptor) proto.Message {
+	kind, err := protoregistry.GlobalTypes.FindMessageByName(m.Input().FullName())
+	if err != nil {
+		panic(err)
+	}
+	return kind.New().Interface()
+}
+
 // path is the full name of the method that takes the request.
 func (d *door) path(req proto.Message) string { return d.fullName(methodFor(req)) }
 
