@@ -229,6 +229,21 @@ func TestOrganisations(t *testing.T) {
 	}
 }
 
+// TestDeleteWhatIsSwept: what is gone is not to be swept, and what is to be swept
+// is there.
+func TestDeleteWhatIsSwept(t *testing.T) {
+	m := newTenancy(t)
+	m.must(&DeletePermission{m.scope, readID})
+	if !m.store.State().IsSweeping(m.scope) {
+		t.Fatal("the project is not being swept")
+	}
+	m.must(&DeleteProject{m.scope})
+	if m.store.State().IsSweeping(m.scope) || len(slices.Collect(m.store.State().Sweeping())) > 0 {
+		t.Error("a project that is gone is to be swept")
+	}
+	m.refuses(byCluster(&Sweep{m.scope, 1}), CodeNotFound, "project")
+}
+
 // TestNothingRevivesWithAProject: what was of a deleted project is not of another
 // with its name, swept or not, in one batch or in several, restored or not.
 func TestNothingRevivesWithAProject(t *testing.T) {
