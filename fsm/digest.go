@@ -9,7 +9,9 @@ import (
 
 // Digest is a SHA-256 over what is alive in the state, in one order: two nodes
 // that answer alike have the same, whatever batches or snapshots they went
-// through and however far their sweeps are. It costs a walk over everything.
+// through and however far the sweeps of permissions and roles are. Grants that a
+// deletion left in the built-in project count until they are swept, since lists
+// show them. It costs a walk over everything.
 func (s *State) Digest() [32]byte {
 	d := digest{sha256.New()}
 	d.add("cluster", s.Cluster[:], s.Epoch[:], s.Secret[:], binary.BigEndian.AppendUint32(nil, s.Level))

@@ -52,6 +52,10 @@ func (v view) permission(name string) (*fsm.Permission, error) {
 
 func (v view) role(idOrName string) (*fsm.Role, error) {
 	r, ok := v.Role(idOrName)
+	if !ok && v.IsBuiltIn() {
+		return nil, notFound("role %s does not exist in project %s, which has %s, %s and %s",
+			quote(idOrName), quote(v.Name), fsm.RoleOwner, fsm.RoleEditor, fsm.RoleViewer)
+	}
 	if !ok {
 		return nil, notFound("role %s does not exist in project %s: create it first", quote(idOrName), quote(v.Name))
 	}
