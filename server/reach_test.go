@@ -230,6 +230,16 @@ func TestResourcesReachNothingElse(t *testing.T) {
 			},
 		}
 		permissions := []string{"principal.assignment.delete", "principal.assignment.get", "principal.assignment.get"}
+		// A text that is no URI does not go on in the segment before it.
+		glued := w.key(project, "")
+		w.give(glued, w.uri(prefix+"x"), "principal.assignment.delete", "principal.assignment.get")
+		for i, call := range calls {
+			for _, uri := range []string{"x", "x/y", ""} {
+				if _, err := w.authorizeAs(glued, w.store.State(), call(uri)); err == nil {
+					t.Errorf("%q is authorized by a grant on %q: %s", uri, prefix+"x", permissions[i])
+				}
+			}
+		}
 		w.grant("anna", "/a/*", []string{"read"}, nil)
 		w.grant("anna", "/*/b", []string{"read"}, nil)
 		w.grant("anna", "/", []string{"read"}, nil)

@@ -16,83 +16,88 @@ import (
 // A project that is deleted and created again under its name is another one: no
 // key, grant, id or cursor of the old one comes back with the name.
 func TestProjectsDoNotRevive(t *testing.T) {
-	everyWorld(t, func(t *testing.T, w *world) {
-		owner := w.key(project, fsm.RoleOwner)
-		holder := w.key(project, "")
-		remote := w.key(fsm.BuiltInProject, "")
-		old := w.fill.Replace("{viewer}")
-		read := w.fill.Replace("{read}")
-		resource := w.uri("/project/production/resource/a")
-		for _, uri := range []string{w.uri("/project/production"), resource, w.uri("/project/production/resource/*/b"), w.uri("/project/production/*")} {
-			for _, c := range []caller{owner, holder, remote} {
-				w.give(c, uri, "apiKeys.create", "apiKeys.list", "project.delete", "principal.assignment.get", "principal.assignment.delete")
-			}
-		}
-		w.give(remote, w.uri("/project/*"), "usage.get") // is about no project by name
-		limit := int32(1)
-		paged := func(cursor string) proto.Message {
-			p := &paginationv1.PaginationRequest{Limit: &limit}
-			if cursor != "" {
-				p.Cursor = &cursor
-			}
-			return &permissionsv1.ListPermissionsRequest{ProjectName: project, Pagination: p}
-		}
-		cursor := do(w.door, w.ListPermissions, paged("").(*permissionsv1.ListPermissionsRequest)).Pagination.NextCursor
-		if cursor == "" {
-			t.Fatal("one page only")
-		}
-		attacks := []proto.Message{
-			&permissionsv1.CheckPermissionRequest{ProjectName: project, PrincipalId: "anna", ResourceUris: []string{"/a"}, Permissions: []string{"read"}},
-			&organisationv1.WhoAmIRequest{}, &permissionsv1.ListPermissionsRequest{ProjectName: project},
-			&organisationv1.CreateAPIKeyRequest{OrganisationId: w.org(), ProjectName: project, Name: "x"},
-			&organisationv1.DeleteProjectRequest{OrganisationId: w.org(), ProjectName: project},
-		}
-		dead := func(when string) {
-			t.Helper()
-			for _, c := range []caller{owner, holder} {
-				for _, req := range attacks {
-					w.refuse(t, c.ctx, req, codes.Unauthenticated, "not valid")
-				}
-				w.refuse(t, w.ctx, grantRequest(fsm.BuiltInProject, c.principal, w.uri(""), nil, fsm.RoleOwner), codes.NotFound, "is no key")
-			}
-			w.refuseMissing(t, remote.ctx, attacks[3], "apiKeys.create", w.uri("/project/production"))
-			w.refuseMissing(t, remote.ctx, attacks[4], "project.delete", w.uri("/project/production"))
-			w.refuseMissing(t, remote.ctx, revokeRequest(project, "anna", "/a", []string{"read"}), "principal.assignment.delete", resource)
-			for _, a := range do(w.as(remote), w.WhoAmI, &organisationv1.WhoAmIRequest{}).Assignments {
-				if a.ResourceUri != w.uri("/project/*") {
-					t.Errorf("%s: still granted on %s", when, a.ResourceUri)
-				}
-			}
-		}
-		w.deleteProject(project)
-		w.swept()
-		dead("after the deletion")
-		w.refuse(t, w.ctx, paged(cursor), codes.NotFound, `"production" does not exist`)
-
-		w.project(project)
-		dead("after the creation")
-		for _, name := range []string{"read", "write"} {
-			w.permission(name)
-		}
-		w.role("viewer", "write")
-		w.swept()
-		dead("after all")
-		w.refuse(t, w.ctx, paged(cursor), codes.InvalidArgument, "invalid cursor")
-		for _, req := range []proto.Message{
-			&permissionsv1.GetRoleRequest{ProjectName: project, Id: old},
-			&permissionsv1.GetPermissionRequest{ProjectName: project, Name: read},
-			grantRequest(project, "anna", "/a", nil, old),
-			invalidateRequest(w.org(), project, owner.id.String()),
-		} {
-			w.refuse(t, w.ctx, req, codes.NotFound)
-		}
-		if w.allowed("anna", "/a", "read") || w.allowed("anna", "/a", read) {
-			t.Error("the old grant came back")
-		}
-		if keys := do(w.door, w.ListAPIKeys, &organisationv1.ListAPIKeysRequest{OrganisationId: w.org(), ProjectName: project}).ApiKeys; len(keys) != 0 {
-			t.Errorf("the old keys came back: %v", keys)
-		}
+	everyWorld(t, func(t *testing.T, w *world) { w.tryToRevive(t, w.swept) })
+	t.Run("before the sweep", func(t *testing.T) { // there is no sweeper
+		newWorld(newNode(t).ready().localDoor()).tryToRevive(t, func() {})
 	})
+}
+
+func (w *world) tryToRevive(t *testing.T, swept func()) {
+	owner := w.key(project, fsm.RoleOwner)
+	holder := w.key(project, "")
+	remote := w.key(fsm.BuiltInProject, "")
+	old := w.fill.Replace("{viewer}")
+	read := w.fill.Replace("{read}")
+	resource := w.uri("/project/production/resource/a")
+	for _, uri := range []string{w.uri("/project/production"), resource, w.uri("/project/production/resource/*/b"), w.uri("/project/production/*")} {
+		for _, c := range []caller{owner, holder, remote} {
+			w.give(c, uri, "apiKeys.create", "apiKeys.list", "project.delete", "principal.assignment.get", "principal.assignment.delete")
+		}
+	}
+	w.give(remote, w.uri("/project/*"), "usage.get") // is about no project by name
+	limit := int32(1)
+	paged := func(cursor string) proto.Message {
+		p := &paginationv1.PaginationRequest{Limit: &limit}
+		if cursor != "" {
+			p.Cursor = &cursor
+		}
+		return &permissionsv1.ListPermissionsRequest{ProjectName: project, Pagination: p}
+	}
+	cursor := do(w.door, w.ListPermissions, paged("").(*permissionsv1.ListPermissionsRequest)).Pagination.NextCursor
+	if cursor == "" {
+		t.Fatal("one page only")
+	}
+	attacks := []proto.Message{
+		&permissionsv1.CheckPermissionRequest{ProjectName: project, PrincipalId: "anna", ResourceUris: []string{"/a"}, Permissions: []string{"read"}},
+		&organisationv1.WhoAmIRequest{}, &permissionsv1.ListPermissionsRequest{ProjectName: project},
+		&organisationv1.CreateAPIKeyRequest{OrganisationId: w.org(), ProjectName: project, Name: "x"},
+		&organisationv1.DeleteProjectRequest{OrganisationId: w.org(), ProjectName: project},
+	}
+	dead := func(when string) {
+		t.Helper()
+		for _, c := range []caller{owner, holder} {
+			for _, req := range attacks {
+				w.refuse(t, c.ctx, req, codes.Unauthenticated, "not valid")
+			}
+			w.refuse(t, w.ctx, grantRequest(fsm.BuiltInProject, c.principal, w.uri(""), nil, fsm.RoleOwner), codes.NotFound, "is no key")
+		}
+		w.refuseMissing(t, remote.ctx, attacks[3], "apiKeys.create", w.uri("/project/production"))
+		w.refuseMissing(t, remote.ctx, attacks[4], "project.delete", w.uri("/project/production"))
+		w.refuseMissing(t, remote.ctx, revokeRequest(project, "anna", "/a", []string{"read"}), "principal.assignment.delete", resource)
+		for _, a := range do(w.as(remote), w.WhoAmI, &organisationv1.WhoAmIRequest{}).Assignments {
+			if a.ResourceUri != w.uri("/project/*") {
+				t.Errorf("%s: still granted on %s", when, a.ResourceUri)
+			}
+		}
+	}
+	w.deleteProject(project)
+	swept()
+	dead("after the deletion")
+	w.refuse(t, w.ctx, paged(cursor), codes.NotFound, `"production" does not exist`)
+
+	w.project(project)
+	dead("after the creation")
+	for _, name := range []string{"read", "write"} {
+		w.permission(name)
+	}
+	w.role("viewer", "write")
+	swept()
+	dead("after all")
+	w.refuse(t, w.ctx, paged(cursor), codes.InvalidArgument, "invalid cursor")
+	for _, req := range []proto.Message{
+		&permissionsv1.GetRoleRequest{ProjectName: project, Id: old},
+		&permissionsv1.GetPermissionRequest{ProjectName: project, Name: read},
+		grantRequest(project, "anna", "/a", nil, old),
+		invalidateRequest(w.org(), project, owner.id.String()),
+	} {
+		w.refuse(t, w.ctx, req, codes.NotFound)
+	}
+	if w.allowed("anna", "/a", "read") || w.allowed("anna", "/a", read) {
+		t.Error("the old grant came back")
+	}
+	if keys := do(w.door, w.ListAPIKeys, &organisationv1.ListAPIKeysRequest{OrganisationId: w.org(), ProjectName: project}).ApiKeys; len(keys) != 0 {
+		t.Errorf("the old keys came back: %v", keys)
+	}
 }
 
 // A project with more grants than one command removes cannot come again, nor be
