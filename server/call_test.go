@@ -114,7 +114,7 @@ func TestHealthAndReflectionNeedNoKey(t *testing.T) {
 		}
 		return resp.Status
 	}
-	services := []string{"", serviceName, publishedName}
+	services := []string{"", serviceName, publishedName, organisationService, publishedPrefix + organisationService}
 	for _, service := range services {
 		if got := healthOf(service); got != healthpb.HealthCheckResponse_NOT_SERVING {
 			t.Errorf("%q is %v before the server is ready", service, got)

@@ -30,9 +30,10 @@ type door struct {
 }
 
 const (
-	serviceName     = "permissions.v1.PermissionsService"
-	publishedPrefix = "permio."
-	publishedName   = publishedPrefix + serviceName
+	serviceName         = "permissions.v1.PermissionsService"
+	organisationService = "organisation.v1.OrganisationService"
+	publishedPrefix     = "permio."
+	publishedName       = publishedPrefix + serviceName
 )
 
 // everyDoor runs a test over gRPC, under both names of the services, and over
