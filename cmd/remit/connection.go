@@ -44,6 +44,7 @@ type connection struct {
 func (c *connection) addFlags(cmd *cobra.Command) {
 	c.addNodeFlags(cmd)
 	cmd.PersistentFlags().StringVar(&c.project, "project", defaultProject, "`name` of the project")
+	offerEnv(cmd.PersistentFlags(), "project")
 }
 
 // addNodeFlags is addFlags for a command that is about no project.
@@ -53,6 +54,7 @@ func (c *connection) addNodeFlags(cmd *cobra.Command) {
 	flags.StringVar(&c.key, "key", "", "API `key`; the variable keeps it out of the process list")
 	flags.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long a call may take")
 	flags.BoolVar(&c.insecure, "insecure", false, "send the key unencrypted to other machines too")
+	offerEnv(flags, "addr", "key", "timeout", "insecure")
 	addOutputFlag(cmd, &c.output)
 }
 

@@ -40,6 +40,7 @@ func (f *format) Set(value string) error {
 func addOutputFlag(cmd *cobra.Command, output *format) {
 	*output = table
 	cmd.PersistentFlags().VarP(output, "output", "o", "how answers are printed: table or json")
+	offerEnv(cmd.PersistentFlags(), "output")
 	// It fails only for a flag that is not there.
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(
 		[]cobra.Completion{string(table), string(asJSON)}, cobra.ShellCompDirectiveNoFileComp))

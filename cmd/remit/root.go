@@ -17,7 +17,8 @@ func newRootCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 
 A permission names one action (document.read), a role is a set of permissions,
 and a grant gives either to a principal on a resource URI and everything below
-it. Every flag can also be set by an environment variable: --addr by REMIT_ADDR.`,
+it. The flags that say which node, key and project, and those of serve, can also
+be set by environment variables: --addr by REMIT_ADDR.`,
 		Example: `  remit permission create document.read --description "Read documents"
   remit role create document_editor --permission document.read --permission document.write
   remit grant usr_123 --role document_editor --on /project/456/documents
@@ -60,7 +61,6 @@ it. Every flag can also be set by an environment variable: --addr by REMIT_ADDR.
 		}
 	}
 	addStandardCommands(root)
-	offerEnv(root)
 	return root
 }
 

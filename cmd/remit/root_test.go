@@ -14,35 +14,46 @@ import (
 
 func TestEnvironment(t *testing.T) {
 	f := startFake(t)
-	stageRole(t)
+	f.projects["staging"] = true
 	t.Setenv("REMIT_OUTPUT", "json")
-	t.Setenv("REMIT_CONSISTENT", "true")
-	t.Setenv("REMIT_ON", "/a, b\n/c\n")
-	got := remit(t, "check", "usr_123", "document.read")
+	t.Setenv("REMIT_PROJECT", "staging")
+	got := remit(t, "check", "usr_123", "document.read", "--on", "/a")
 	request := last[*permissionsv1.CheckPermissionRequest](t, f)
-	if got.code != exitDenied || !strings.HasPrefix(got.stdout, "{") ||
-		request.GetConsistency() != permissionsv1.Consistency_FULLY_CONSISTENT ||
-		!slices.Equal(request.GetResourceUris(), []string{"/a, b", "/c"}) {
+	if got.code != exitDenied || !strings.HasPrefix(got.stdout, "{") || request.GetProjectName() != "staging" {
 		t.Errorf("%+v, sent %v", got, request)
 	}
 
 	// The command line goes before the environment.
-	got = remit(t, "check", "usr_123", "document.read", "-o", "table", "--on", "/d", "--consistent=false")
+	got = remit(t, "check", "usr_123", "document.read", "-o", "table", "--on", "/d", "--project", "production")
 	request = last[*permissionsv1.CheckPermissionRequest](t, f)
-	if got.stdout != "denied\nmissing on /d: document.read\n" ||
-		request.GetConsistency() != permissionsv1.Consistency_CONSISTENCY_UNSPECIFIED {
+	if got.stdout != "denied\nmissing on /d: document.read\n" || request.GetProjectName() != "production" {
 		t.Errorf("%+v, sent %v", got, request)
 	}
 }
 
-// A variable counts as a flag that was given.
-func TestEnvironmentSetsChanged(t *testing.T) {
-	startFake(t)
-	stage(t, "permission create a")
-	t.Setenv("REMIT_DESCRIPTION", "from the environment")
-	got := remit(t, "permission", "update", "a")
-	if got.code != exitOK || !strings.Contains(got.stdout, "from the environment") {
-		t.Errorf("%+v", got)
+// A variable that was left over confirms nothing and gives nobody anything.
+func TestEnvironmentIsForTheConnection(t *testing.T) {
+	f := startFake(t)
+	stage(t, "project create staging", "permission create a")
+	for _, name := range []string{"YES", "OPERATOR", "REPLACE", "CONSISTENT"} {
+		t.Setenv("REMIT_"+name, "true")
+	}
+	for _, name := range []string{"ROLE", "ON", "PERMISSION", "DESCRIPTION", "RENAME", "SEARCH", "LIMIT", "CURSOR", "AT_LEAST"} {
+		t.Setenv("REMIT_"+name, "/x")
+	}
+	for _, line := range []string{
+		"project delete staging", "permission create a", "permission update a", "grant usr_123 --on /a", "grant usr_123 --role r", "check usr_123 a",
+	} {
+		if got := remit(t, strings.Fields(line)...); got.code != exitError {
+			t.Errorf("remit %s: %+v", line, got)
+		}
+	}
+	stage(t, "key create ci", "permission list")
+	if got := f.keys[0]; got.GetOperator() {
+		t.Errorf("created %v", got)
+	}
+	if got := last[*permissionsv1.ListPermissionsRequest](t, f); got.GetSearch() != "" || got.GetConsistency() != 0 || got.GetPagination().GetCursor() != "" {
+		t.Errorf("sent %v", got)
 	}
 }
 
@@ -51,8 +62,7 @@ func TestBadEnvironment(t *testing.T) {
 	for _, test := range []struct{ name, value, want string }{
 		{"REMIT_TIMEOUT", "soon", `remit: the environment variable REMIT_TIMEOUT, for --timeout, is "soon": must be a time such as 5s or 500ms`},
 		{"REMIT_OUTPUT", "xml", `remit: the environment variable REMIT_OUTPUT, for --output, is "xml": must be table or json`},
-		{"REMIT_LIMIT", "many", `remit: the environment variable REMIT_LIMIT, for --limit, is "many": must be a whole number`},
-		{"REMIT_CONSISTENT", "maybe", `remit: the environment variable REMIT_CONSISTENT, for --consistent, is "maybe": must be true or false`},
+		{"REMIT_INSECURE", "maybe", `remit: the environment variable REMIT_INSECURE, for --insecure, is "maybe": must be true or false`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Setenv(test.name, test.value)
@@ -121,6 +131,9 @@ func TestHelp(t *testing.T) {
 	})
 }
 
+// connectionFlags are the flags of user commands that have variables.
+var connectionFlags = []string{"addr", "key", "project", "timeout", "insecure", "output"}
+
 func TestEveryCommandIsDocumented(t *testing.T) {
 	everyCommand(t, func(cmd *cobra.Command) {
 		path := cmd.CommandPath()
@@ -140,9 +153,10 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 			}
 		}
 		cmd.LocalFlags().VisitAll(func(flag *pflag.Flag) {
-			variable := "(env REMIT_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
-			if flag.Name != "help" && flag.Name != "version" && !strings.Contains(flag.Usage, variable) {
-				t.Errorf("%s --%s: usage %q does not name %s", path, flag.Name, flag.Usage, variable)
+			variable := "(env REMIT_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_")) + ")"
+			offered := flag.Name != "help" && (cmd.Name() == "serve" || slices.Contains(connectionFlags, flag.Name))
+			if strings.Contains(flag.Usage, "(env ") != offered || offered && !strings.HasSuffix(flag.Usage, variable) {
+				t.Errorf("%s --%s: usage %q", path, flag.Name, flag.Usage)
 			}
 		})
 	})

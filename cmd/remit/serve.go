@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/remit-io/remit/fsm"
 )
@@ -65,6 +66,7 @@ was, whatever these flags say.`,
 	flags.DurationVar(&o.node.SnapshotInterval, "snapshot-interval", 30*time.Second, "how often to look whether a snapshot is due")
 	flags.Uint64Var(&o.node.TrailingLogs, "trailing-logs", 10240, "`number` of log entries to keep behind a snapshot")
 	flags.StringVar(&o.logLevel, "log-level", "info", "the least `level` that is logged: debug, info, warn or error")
+	flags.VisitAll(func(flag *pflag.Flag) { offerEnv(flags, flag.Name) })
 	if err := cmd.MarkFlagDirname("data-dir"); err != nil {
 		panic(err) // the flag is defined above
 	}
