@@ -72,7 +72,8 @@ func TestGrantAndRevokeErrors(t *testing.T) {
 		fails(t, "remit: --on \"\": is empty: on which resource?\n"+hint, verb, "usr_123", "--role", "r", "--on", "")
 		fails(t, "remit: --permission \"a,b\": holds a comma: repeat the flag for each permission\n"+hint, verb, "usr_123", "--permission", "a,b", "--on", "/a")
 		fails(t, "remit: --permission \"\": is empty\n"+hint, verb, "usr_123", "--permission", "", "--on", "/a")
-		fails(t, "remit: --on \"/b\": only one resource URI can be given\n"+hint, verb, "usr_123", "--role", "r", "--on", "/a", "--on", "/b")
+		fails(t, "remit: --on \"/b\": can be given only once\n"+hint, verb, "usr_123", "--role", "r", "--on", "/a", "--on", "/b")
+		fails(t, "remit: --role is empty: which role?\n"+hint, verb, "usr_123", "--role", "r", "--role", "", "--on", "/a")
 	}
 	fails(t, `
 remit: role "nobody" does not exist

@@ -10,6 +10,38 @@ import (
 	"github.com/spf13/pflag"
 )
 
+// errTwice is why a flag with one value does not take another.
+var errTwice = errors.New("can be given only once")
+
+// once is the value of a flag that can be given once. A second one would otherwise
+// silently take the first one's place.
+type once struct {
+	pflag.Value
+	flag *pflag.Flag
+}
+
+func (o once) Set(value string) error {
+	if o.flag.Changed {
+		return errTwice
+	}
+	return o.Value.Set(value)
+}
+
+// takeOnce lets every flag of the command and of those below it be given once, but
+// for those that collect values.
+func takeOnce(cmd *cobra.Command) {
+	limit := func(flag *pflag.Flag) {
+		if flag.Value.Type() != "stringArray" {
+			flag.Value = once{flag.Value, flag}
+		}
+	}
+	cmd.LocalNonPersistentFlags().VisitAll(limit)
+	cmd.PersistentFlags().VisitAll(limit)
+	for _, below := range cmd.Commands() {
+		takeOnce(below)
+	}
+}
+
 // flagError says which flag does not take which value, and why. A command that
 // does not exist goes first: its flags were read as those of the one above it.
 func flagError(cmd *cobra.Command, err error) error {
@@ -31,6 +63,9 @@ func reason(err error) error {
 		return err
 	}
 	err = invalid.Unwrap()
+	if errors.Is(err, errTwice) {
+		return err
+	}
 	syntax := errors.Is(err, strconv.ErrSyntax)
 	switch kind := invalid.GetFlag().Value.Type(); {
 	case kind == "bool":

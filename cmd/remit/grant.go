@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -10,8 +11,7 @@ import (
 	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
 )
 
-// resource is the one URI that a command is about. As a flag's value it refuses a
-// second one, which would otherwise silently take the first one's place.
+// resource is the one URI that a command is about.
 type resource string
 
 func (r *resource) String() string { return string(*r) }
@@ -21,9 +21,6 @@ func (r *resource) Type() string { return "URI" }
 func (r *resource) Set(uri string) error {
 	if uri == "" {
 		return errors.New("is empty: on which resource?")
-	}
-	if *r != "" {
-		return errors.New("only one resource URI can be given")
 	}
 	*r = resource(uri)
 	return nil
@@ -64,6 +61,9 @@ func (r *rights) addFlags(cmd *cobra.Command, verb string) {
 func (r *rights) check(verb string) error {
 	if len(r.roles) == 0 && len(r.permissions) == 0 {
 		return usagef("nothing to %s: give --role or --permission", verb)
+	}
+	if slices.Contains(r.roles, "") {
+		return usagef("--role is empty: which role?")
 	}
 	if r.on == "" {
 		return usagef("--on is missing: on which resource?")

@@ -45,6 +45,9 @@ owner, editor or viewer. Nobody gives what he does not hold.`,
   remit key create ops --operator --project remit`,
 		Args: exactly("NAME"),
 		RunE: c.runOrganisation(ofProject(c, func(cmd *cobra.Command, client organisationv1.OrganisationServiceClient, args []string) error {
+			if cmd.Flags().Changed("role") && role == "" {
+				return usagef("--role is empty: owner, editor or viewer?")
+			}
 			created, err := client.CreateAPIKey(cmd.Context(), &organisationv1.CreateAPIKeyRequest{
 				ProjectName: c.project,
 				Name:        args[0],

@@ -154,7 +154,7 @@ func TestSecondProcess(t *testing.T) {
 func TestDev(t *testing.T) {
 	t.Parallel()
 	temp := t.TempDir()
-	node := launch{env: []string{"TMPDIR=" + temp}, args: append([]string{"serve", "--dev"}, freePorts()...)}
+	node := launch{env: []string{"TMPDIR=" + temp}, args: []string{"serve", "--dev"}}
 	p := node.start(t).ready()
 	key := printedKey(t, p)
 	if made, err := os.ReadDir(temp); err != nil || len(made) != 1 {
@@ -287,7 +287,7 @@ func TestRootKeyStays(t *testing.T) {
 func TestWithoutCluster(t *testing.T) {
 	t.Parallel()
 	dataDir := t.TempDir()
-	node := launch{args: append([]string{"serve", "--data-dir", dataDir}, freePorts()...)}
+	node := launch{args: []string{"serve", "--data-dir", dataDir}}
 	p := node.start(t).serves()
 	if !strings.Contains(p.stdout.String(), "\nThis node belongs to no cluster yet, so it is not ready. To start one with it, end it and add --bootstrap-expect 1.\n") {
 		t.Errorf("it prints %s", p.stdout.String())

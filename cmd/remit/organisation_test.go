@@ -243,6 +243,7 @@ This is its secret, shown this once:
 }
 `, "key", "create", "ci", "-o", "json")
 	fails(t, noProject, "key", "create", "ci", "--project", "nowhere")
+	fails(t, "remit: --role is empty: owner, editor or viewer?\nhint: remit key create --help shows how\n", "key", "create", "ci", "--role", "")
 	fails(t, "remit: --project is empty: which project?\nhint: remit key create --help shows how\n", "key", "create", "ci", "--project", "")
 }
 

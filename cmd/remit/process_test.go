@@ -101,7 +101,7 @@ type process struct {
 	ended          chan struct{} // closed when the process has ended
 }
 
-// A launch says how to start remit.
+// A launch says how to start remit: on free ports, unless the arguments name some.
 type launch struct {
 	env  []string // beside the test's own, without its REMIT_ variables
 	args []string
@@ -109,16 +109,12 @@ type launch struct {
 	wrapper []string
 }
 
-// serve is the launch of a node on a data folder, on free ports.
+// serve is the launch of a node on a data folder.
 func serve(dataDir string, args ...string) launch {
 	return launch{
 		env:  []string{"REMIT_ROOT_KEY=" + rootKey},
-		args: append([]string{"serve", "--data-dir", dataDir, "--bootstrap-expect", "1"}, append(freePorts(), args...)...),
+		args: append([]string{"serve", "--data-dir", dataDir, "--bootstrap-expect", "1"}, args...),
 	}
-}
-
-func freePorts() []string {
-	return []string{"--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--raft-addr", "127.0.0.1:0"}
 }
 
 // start starts remit; the process ends with the test at the latest.
@@ -135,6 +131,7 @@ func (l launch) start(t testing.TB) *process {
 			p.cmd.Env = append(p.cmd.Env, variable)
 		}
 	}
+	p.cmd.Env = append(p.cmd.Env, "REMIT_HTTP_ADDR=127.0.0.1:0", "REMIT_GRPC_ADDR=127.0.0.1:0", "REMIT_RAFT_ADDR=127.0.0.1:0")
 	p.cmd.Env = append(p.cmd.Env, l.env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	p.cmd.SysProcAttr = dieWithTest()

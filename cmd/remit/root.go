@@ -61,6 +61,7 @@ be set by environment variables: --addr by REMIT_ADDR.`,
 		}
 	}
 	addStandardCommands(root)
+	takeOnce(root)
 	return root
 }
 

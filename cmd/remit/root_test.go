@@ -93,6 +93,32 @@ func TestUnknown(t *testing.T) {
 	}
 }
 
+// Of two values, neither is meant more than the other.
+func TestFlagsGivenTwice(t *testing.T) {
+	f := startFake(t)
+	for _, test := range []struct{ args, want string }{
+		{"key create ci --role viewer --role owner", `remit: --role "owner": can be given only once`},
+		{"key create ci --operator --operator", `remit: --operator "true": can be given only once`},
+		{"permission list --project production --project staging", `remit: --project "staging": can be given only once`},
+		{"permission list --limit 1 --limit 2", `remit: --limit "2": can be given only once`},
+		{"permission list -o json --output table", `remit: --output "table": can be given only once`},
+		{"whoami --timeout 1s --timeout 2s", `remit: --timeout "2s": can be given only once`},
+		{"serve --dev --dev", `remit: --dev "true": can be given only once`},
+	} {
+		args := strings.Fields(test.args)
+		cmd, _, err := newRootCommand(strings.NewReader(""), io.Discard, io.Discard).Find(args)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fails(t, test.want+"\nhint: "+cmd.CommandPath()+" --help shows how\n", args...)
+	}
+	t.Setenv("REMIT_PROJECT", "nowhere")
+	stage(t, "permission list --project production") // the variable does not count
+	if len(f.requests) != 1 {
+		t.Errorf("sent %v", f.requests)
+	}
+}
+
 func TestEditDistance(t *testing.T) {
 	for _, test := range []struct {
 		a, b string
