@@ -198,6 +198,9 @@ func (c *UpdatePermission) apply(b *batch) Result {
 	if !ok {
 		return failed(errorf(CodeNotFound, "permission %s does not exist", c.ID))
 	}
+	if err := b.requireNamed("permission.update", c.Scope, p, []ID{c.ID}); err != nil {
+		return failed(err)
+	}
 	permission := *old
 	permission.Description = c.Description
 	if c.Name != "" && c.Name != old.Name {
@@ -221,6 +224,9 @@ func (c *DeletePermission) apply(b *batch) Result {
 	if err != nil {
 		return failed(err)
 	}
+	if err := b.requireNamed("permission.delete", c.Scope, p, []ID{c.ID}); err != nil {
+		return failed(err)
+	}
 	if permission, ok := p.permissions.byID(c.ID); ok {
 		p.permissions.remove(permission)
 		p.sweep.start()
@@ -233,7 +239,13 @@ func (c *PutRole) apply(b *batch) Result {
 	if err != nil {
 		return failed(err)
 	}
+	if err := b.requireNamed("permission.get", c.Scope, p, c.Permissions); err != nil {
+		return failed(err)
+	}
 	role := &Role{ID: c.ID, Name: c.Name, Description: c.Description}
+	if err := role.validate(); err != nil {
+		return failed(err) // before it is told whether there is such a role
+	}
 	old, exists := p.roles.names.get(c.Name)
 	if exists {
 		// It may have come, or become stronger, since the caller looked.
@@ -280,9 +292,13 @@ func (c *UpdateRole) apply(b *batch) Result {
 	return Result{Role: role, Granted: p.RolePermissions(role)}
 }
 
+func (r *Role) validate() *Error {
+	return firstOf(ValidateRoleName(r.Name), ValidateDescription(r.Description))
+}
+
 // fill validates a role and sets its permissions.
 func (d *draft) fill(role *Role, permissions []ID) *Error {
-	if err := firstOf(ValidateRoleName(role.Name), ValidateDescription(role.Description)); err != nil {
+	if err := role.validate(); err != nil {
 		return err
 	}
 	if len(permissions) > MaxRolePermissions {

@@ -16,11 +16,14 @@ func (c *Grant) apply(b *batch) Result {
 		return failed(err)
 	}
 	if p.IsBuiltIn() {
-		if err := b.mayGrant(t, pattern, numbers); err != nil {
+		if err := b.mayGrant(t, c.Principal, pattern, numbers); err != nil {
 			return failed(err)
 		}
 		b.grantBuiltIn(t, c.Principal, pattern, numbers)
 		return Result{}
+	}
+	if err := b.requireNamed("permission.get", c.Scope, p, c.Permissions); err != nil {
+		return failed(err)
 	}
 	value, _ := p.builder.Get(c.Principal, pattern)
 	union := append(p.living(rights(value)), numbers...)
@@ -45,6 +48,10 @@ func (c *Revoke) apply(b *batch) Result {
 	held := p.living(rights(value))
 	owner := builtInProject.owner.number
 	if p.IsBuiltIn() && slices.Contains(numbers, owner) && slices.Contains(held, owner) && b.isOwner(t, c.Principal, pattern) {
+		key, _ := b.livingKeyPrincipal(t.ID, c.Principal)
+		if err := b.mayEndOwner(t, key); err != nil {
+			return failed(err)
+		}
 		if t.owners == 1 {
 			return failed(lastOwner())
 		}

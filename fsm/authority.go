@@ -44,8 +44,9 @@ func EscapeSegment(s string) string {
 var segmentEscapes = strings.NewReplacer("%", "%25", "/", "%2F", "*", "%2A")
 
 // maxDenialBytes bounds the resource in a denial: what a caller sent may be
-// megabytes.
-const maxDenialBytes = 4096
+// megabytes, and gRPC clients take 8 KiB of headers, in which a byte may take
+// three.
+const maxDenialBytes = 2400
 
 // Denied is the error of a call whose caller lacks a management permission on a
 // resource.
@@ -140,27 +141,68 @@ func (b *batch) heldBy(key *Key, uri string) permissionSet {
 	return builtInProject.setOf(p.assignments.Covering(principal, uri))
 }
 
+// MaxBuiltInAssignments bounds what one principal holds in a built-in project, in
+// assignments: every write of that principal walks over them, in every node's
+// apply.
+const MaxBuiltInAssignments = 1000
+
 // mayGrant decides about a grant in the built-in project: it stays within the
 // organisation, and nobody grants what he does not hold himself there.
-func (b *batch) mayGrant(t *tenant, pattern string, numbers []number) *Error {
+func (b *batch) mayGrant(t *tenant, principal, pattern string, numbers []number) *Error {
 	if root := ManagementURI(t.ID); !index.Covers(root, pattern) {
 		return errorf(CodePermissionDenied, "Permission denied: grants in project %q are on '%s' and below, not on '%s'",
 			BuiltInProject, root, excerpt(pattern))
-	}
-	for _, e := range t.ending {
-		if e.URI != "" && index.Covers(e.URI, pattern) {
-			return errorf(CodeUnavailable, "'%s' belongs to a project that is still being deleted: retry in a moment", excerpt(pattern))
-		}
-	}
-	if b.actor == nil {
-		return nil
 	}
 	var granted permissionSet
 	for _, n := range numbers {
 		granted |= builtInProject.granted[n]
 	}
-	if missing := granted &^ b.heldBy(b.actor, pattern); missing != 0 {
-		return Denied(missing.first(), pattern)
+	if err := b.requireAll(pattern, granted); err != nil {
+		return err
+	}
+	for _, uri := range t.ending {
+		if index.Covers(uri, pattern) {
+			return errorf(CodeUnavailable, "'%s' belongs to a project that is still being deleted: retry in a moment", excerpt(pattern))
+		}
+	}
+	d := b.draft(t, must(t.Project(BuiltInProject)))
+	if _, ok := d.builder.Get(principal, pattern); ok {
+		return nil
+	}
+	held := 0
+	for range d.builder.Held(principal) {
+		if held++; held == MaxBuiltInAssignments {
+			return errorf(CodeResourceExhausted, "%q holds %d assignments in project %q and can have no more: grant on what is above them",
+				excerpt(principal), held, BuiltInProject)
+		}
+	}
+	return nil
+}
+
+// requireAll fails unless the actor holds all of a set on a URI.
+func (b *batch) requireAll(uri string, set permissionSet) *Error {
+	if b.actor == nil {
+		return nil
+	}
+	if missing := set &^ b.heldBy(b.actor, uri); missing != 0 {
+		return missing.denied(uri)
+	}
+	return nil
+}
+
+// requireNamed fails unless the actor holds a management permission on each of
+// the project's permissions, under the names that they have now: one may have
+// been renamed since the caller looked.
+func (b *batch) requireNamed(management string, scope Scope, p *draft, ids []ID) *Error {
+	if b.actor == nil || p.IsBuiltIn() {
+		return nil
+	}
+	for _, id := range ids {
+		if permission, ok := p.permissions.byID(id); ok {
+			if err := b.require(management, ManagementURI(scope.Organisation, "permission", permission.Name)); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -186,6 +228,16 @@ func (b *batch) livingKeyPrincipal(organisation ID, principal string) (*Key, *Er
 func (b *batch) isOwner(t *tenant, principal, pattern string) bool {
 	key, err := b.livingKeyPrincipal(t.ID, principal)
 	return err == nil && key != nil && key.Project == BuiltInProject && pattern == ManagementURI(t.ID)
+}
+
+// mayEndOwner decides who may take an organisation from one of its owner keys:
+// another owner, and of an operator's key an operator, so that neither an editor
+// nor an owner reaches those above him.
+func (b *batch) mayEndOwner(t *tenant, key *Key) *Error {
+	if b.state.IsOperator(key.ID) {
+		return b.requireOperator()
+	}
+	return b.requireAll(ManagementURI(t.ID), ownership)
 }
 
 // lastOwner is the error of what would leave an organisation to nobody.

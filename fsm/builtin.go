@@ -71,8 +71,12 @@ type builtInCatalogue struct {
 }
 
 // A permissionSet holds built-in permissions, one bit for each place in
-// builtIns.
+// builtIns, and ownership.
 type permissionSet uint64
+
+// ownership is what an owner holds beside the permissions that there are today:
+// those to come. So nobody becomes one by holding each of today's.
+const ownership permissionSet = 1 << 63
 
 // builtInProject is never changed.
 var builtInProject = newBuiltInCatalogue()
@@ -102,6 +106,7 @@ func newBuiltInCatalogue() *builtInCatalogue {
 		c.roles.put(role)
 	}
 	c.owner, _ = c.roles.byName(RoleOwner)
+	c.granted[c.owner.number] |= ownership
 	return c
 }
 
@@ -135,8 +140,13 @@ func (c *builtInCatalogue) setOf(assignments iter.Seq2[string, string]) (set per
 	return set
 }
 
-// first returns the name of a permission in the set, which must not be empty.
-func (s permissionSet) first() string { return builtIns[bits.TrailingZeros64(uint64(s))].name }
+// denied is the error of who lacks the set, which must not be empty, on a resource.
+func (s permissionSet) denied(resource string) *Error {
+	if s&ownership != 0 {
+		return errorf(CodePermissionDenied, "Permission denied: missing required role '%s' on resource '%s'", RoleOwner, excerpt(resource))
+	}
+	return Denied(builtIns[bits.TrailingZeros64(uint64(s))].name, resource)
+}
 
 // newBuiltInProject returns the project in which an organisation keeps the
 // rights to itself.

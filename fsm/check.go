@@ -78,7 +78,12 @@ func (p *Project) Check(principal string, uris, permissions []string) (Decision,
 			return Decision{}, errorf(CodeInvalidArgument, "%v", err)
 		}
 		held = append(held[:0], make([]bool, len(permissions))...)
-		if p.hold(principal, canonical, want, held) == len(permissions) {
+		count, ok := p.hold(principal, canonical, want, held)
+		if !ok {
+			return Decision{}, errorf(CodeResourceExhausted, "%q holds too many grants with wildcards around %q to look at (%d at most): grant them on fewer resources",
+				principal, excerpt(uri), index.MaxCovering)
+		}
+		if count == len(permissions) {
 			continue
 		}
 		decision.Passed = false
@@ -100,10 +105,14 @@ type wanted struct {
 }
 
 // hold marks in held, by place, which of the wanted permissions (in order of
-// number) the principal holds on the URI, and returns how many. What grants one
-// is at hand here: the assignment's URI, and the permission itself or the role.
-func (p *Project) hold(principal, uri string, want []wanted, held []bool) (count int) {
-	for _, value := range p.assignments.Covering(principal, uri) {
+// number) the principal holds on the URI, and returns how many; not ok if there
+// was too much to look at. What grants one is at hand here: the assignment's URI,
+// and the permission itself or the role.
+func (p *Project) hold(principal, uri string, want []wanted, held []bool) (count int, ok bool) {
+	for pattern, value := range p.assignments.Covering(principal, uri) {
+		if pattern == "" {
+			return count, false
+		}
 		n := number(0)
 		for r := rights(value); r != ""; {
 			n, r = r.next(n)
@@ -132,7 +141,7 @@ func (p *Project) hold(principal, uri string, want []wanted, held []bool) (count
 			break
 		}
 	}
-	return count
+	return count, true
 }
 
 // mark marks the places of one permission, which a request may name twice, and

@@ -108,10 +108,37 @@ func (b *batch) addKey(t *tenant, p *draft, k *Key) *Error {
 	if _, ok := b.state.keys.hashes.get(string(k.Hash[:])); ok {
 		return errorf(CodeAlreadyExists, "another key has this secret: draw another")
 	}
+	if err := b.makeRoom(p); err != nil {
+		return err
+	}
 	k.Organisation, k.Project, k.ProjectID, k.Created = t.ID, p.Name, p.ID, b.time
 	b.keyring().add(k)
 	p.keys = p.keys.copy()
 	p.keys.tree.Set(k.place(), k)
+	return nil
+}
+
+// MaxProjectKeys bounds the keys of one project, the invalidated ones included.
+const MaxProjectKeys = 10_000
+
+// makeRoom forgets the oldest invalidated key of a project that has all the keys
+// that it can have.
+func (b *batch) makeRoom(p *draft) *Error {
+	if p.keys.tree == nil || p.keys.tree.Len() < MaxProjectKeys {
+		return nil
+	}
+	var oldest *Key
+	for k := range p.keys.from("") {
+		if k.Invalidated && (oldest == nil || k.Created < oldest.Created) {
+			oldest = k
+		}
+	}
+	if oldest == nil {
+		return errorf(CodeResourceExhausted, "project %q has %d keys and can have no more: invalidate those that are not used", p.Name, MaxProjectKeys)
+	}
+	b.keyring().remove(oldest)
+	p.keys = p.keys.copy()
+	p.keys.tree.Delete(oldest.place())
 	return nil
 }
 
@@ -125,7 +152,7 @@ func (c *CreateKey) apply(b *batch) Result {
 		if granted, err = numbersOf(builtInProject.roles, "role", []ID{c.Role}); err != nil {
 			return failed(err)
 		}
-		if err := b.mayGrant(t, ManagementURI(t.ID), granted); err != nil {
+		if err := b.mayGrant(t, KeyPrincipal(c.ID), ManagementURI(t.ID), granted); err != nil {
 			return failed(err)
 		}
 	}
@@ -174,6 +201,12 @@ func (c *InvalidateKey) apply(b *batch) Result {
 	if key.Invalidated {
 		return Result{Key: key}
 	}
+	owns := b.ownsOrganisation(t, key)
+	if owns {
+		if err := b.mayEndOwner(t, key); err != nil {
+			return failed(err)
+		}
+	}
 	if b.state.IsOperator(key.ID) {
 		if err := b.requireOperator(); err != nil {
 			return failed(err)
@@ -182,7 +215,7 @@ func (c *InvalidateKey) apply(b *batch) Result {
 			return failed(errorf(CodePermissionDenied, "Permission denied: this is the cluster's last operator key: create another first"))
 		}
 	}
-	if b.ownsOrganisation(t, key) {
+	if owns {
 		if t.owners == 1 {
 			return failed(lastOwner())
 		}
@@ -195,7 +228,7 @@ func (c *InvalidateKey) apply(b *batch) Result {
 	b.keyring().add(&ended)
 	p.keys = p.keys.copy()
 	p.keys.tree.Set(ended.place(), &ended)
-	b.end(t, ending{Principal: KeyPrincipal(key.ID)})
+	b.endPrincipal(t, KeyPrincipal(key.ID))
 	return Result{Key: &ended}
 }
 
@@ -250,7 +283,7 @@ func (c *SweepKeys) apply(b *batch) Result {
 		if budget--; !b.isLiving(k) {
 			b.keyring().remove(k)
 			if t, err := b.tenant(k.Organisation); err == nil {
-				budget -= b.end(t, ending{Principal: KeyPrincipal(k.ID)})
+				budget -= b.endPrincipal(t, KeyPrincipal(k.ID))
 			}
 		}
 		if budget <= 0 && i < len(found)-1 {

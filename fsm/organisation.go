@@ -94,7 +94,7 @@ func (c *CreateProject) apply(b *batch) Result {
 		return failed(errorf(CodeAlreadyExists, "the id %s is that of another project: repeat the call with another", c.Project))
 	}
 	// Its grants would be the new project's.
-	if slices.Contains(t.ending, ending{URI: ManagementURI(t.ID, "project", c.Name)}) {
+	if slices.Contains(t.ending, ManagementURI(t.ID, "project", c.Name)) {
 		return failed(errorf(CodeUnavailable, "project %q is still being deleted: retry in a moment", c.Name))
 	}
 	p := &Project{ID: c.Project, Name: c.Name, Created: b.time}
@@ -117,71 +117,64 @@ func (c *DeleteProject) apply(b *batch) Result {
 	t.names.tree.Delete(p.ID.key())
 	b.setSweeping(c.Scope, false)
 	b.state.keySweep.start()
-	b.end(t, ending{URI: ManagementURI(t.ID, "project", p.Name)})
+	b.end(t, ManagementURI(t.ID, "project", p.Name))
 	return Result{}
-}
-
-// An ending is what has to go from the built-in project after a project or key:
-// the grants on a URI and below it, or those of a principal.
-type ending struct {
-	URI       string `msgpack:"uri"`
-	Principal string `msgpack:"principal"`
 }
 
 // endAtOnce is how many grants one command removes itself; Sweep commands do the
 // rest, so that no deletion stops the others' writes.
 const endAtOnce = 1000
 
-// end removes grants from the built-in project and returns how many it removed
-// at once.
-func (b *batch) end(t *tenant, e ending) int {
-	d := b.draft(t, must(t.Project(BuiltInProject)))
-	removed, done := d.remove(e, endAtOnce)
-	if !done {
-		t.ending = append(slices.Clip(t.ending), e)
+// end removes the grants of management permissions on a URI and below it.
+func (b *batch) end(t *tenant, uri string) {
+	if _, done := b.draft(t, must(t.Project(BuiltInProject))).removeWithin(uri, endAtOnce); !done {
+		t.ending = append(slices.Clip(t.ending), uri)
 	}
-	return removed
 }
 
 // sweepEnding goes on where end stopped.
 func (b *batch) sweepEnding(t *tenant, budget int) {
 	d := b.draft(t, must(t.Project(BuiltInProject)))
 	for len(t.ending) > 0 && budget > 0 {
-		removed, done := d.remove(t.ending[0], budget)
+		removed, done := d.removeWithin(t.ending[0], budget)
 		budget -= removed
 		if done {
-			t.ending = append([]ending(nil), t.ending[1:]...)
+			t.ending = append([]string(nil), t.ending[1:]...)
 		}
 	}
 }
 
-// remove removes what an ending is about, up to a limit, and reports whether
-// that was all.
-func (d *draft) remove(e ending, limit int) (removed int, done bool) {
+// removeWithin removes assignments on a URI and below it, up to a limit, and
+// reports whether those were all.
+func (d *draft) removeWithin(uri string, limit int) (removed int, done bool) {
 	x := d.builder.Index()
 	var found []index.Assignment
-	done = true
-	add := func(principal, pattern string) bool {
-		if done = len(found) < limit; done {
-			found = append(found, index.Assignment{Principal: principal, Pattern: pattern})
+	for pattern, principal := range x.Within(uri) {
+		if len(found) == limit {
+			break
 		}
-		return done
-	}
-	if e.Principal != "" {
-		for pattern := range x.Held(e.Principal, "") {
-			if !add(e.Principal, pattern) {
-				break
-			}
-		}
-	} else {
-		for pattern, principal := range x.Within(e.URI) {
-			if !add(principal, pattern) {
-				break
-			}
-		}
+		found = append(found, index.Assignment{Principal: principal, Pattern: pattern})
+		removed++
 	}
 	for _, a := range found {
 		d.builder.Delete(a.Principal, a.Pattern)
 	}
-	return len(found), done
+	for range d.builder.Within(uri) {
+		return removed, false
+	}
+	return removed, true
+}
+
+// endPrincipal removes what a principal holds in the built-in project, and
+// returns how many assignments that were: MaxBuiltInAssignments at most.
+func (b *batch) endPrincipal(t *tenant, principal string) int {
+	d := b.draft(t, must(t.Project(BuiltInProject)))
+	var patterns []string
+	for pattern := range d.builder.Held(principal) {
+		patterns = append(patterns, pattern)
+	}
+	for _, pattern := range patterns {
+		d.builder.Delete(principal, pattern)
+	}
+	return len(patterns)
 }

@@ -57,7 +57,7 @@ type organisationRecord struct {
 	Name    string   `msgpack:"name"`
 	Created int64    `msgpack:"created"`
 	Updated int64    `msgpack:"updated"`
-	Ending  []ending `msgpack:"ending"`
+	Ending  []string `msgpack:"ending"`
 }
 
 // projectRecord is followed by permissions and roles, except for the built-in

@@ -46,7 +46,7 @@ type Organisation struct {
 	projects table[*Project] // by name
 	names    table[string]   // of the projects, by id
 	owners   int             // living keys that own it
-	ending   []ending
+	ending   []string        // URIs of deleted projects, on which grants are still to be removed
 }
 
 // A Project holds permissions, roles, and who has them on which resource.
@@ -134,6 +134,9 @@ func (p *Project) Permission(nameOrID string) (*Permission, bool) {
 	return p.permissions.find(nameOrID)
 }
 
+// RoleNamed returns the role with this name.
+func (p *Project) RoleNamed(name string) (*Role, bool) { return p.roles.byName(name) }
+
 // Role returns the role with this id, or else this name.
 func (p *Project) Role(idOrName string) (*Role, bool) { return p.roles.find(idOrName) }
 
@@ -165,7 +168,8 @@ func (p *Project) Assignments(principal, after string) iter.Seq[Assignment] {
 }
 
 // Reaching yields the principal's assignments that reach the canonical URI:
-// those on it and on what is above it, wildcards included.
+// those on it and on what is above it, wildcards included. One without a URI
+// ends them where there was too much to look at.
 func (p *Project) Reaching(principal, uri string) iter.Seq[Assignment] {
 	return p.assignmentsOf(principal, p.assignments.Covering(principal, uri))
 }
@@ -174,7 +178,7 @@ func (p *Project) assignmentsOf(principal string, entries iter.Seq2[string, stri
 	return func(yield func(Assignment) bool) {
 		for uri, value := range entries {
 			a := p.assignment(principal, uri, rights(value))
-			if len(a.Permissions)+len(a.Roles) > 0 && !yield(a) {
+			if (uri == "" || len(a.Permissions)+len(a.Roles) > 0) && !yield(a) {
 				return
 			}
 		}

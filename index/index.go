@@ -31,6 +31,9 @@ const (
 	maxRecord = 2048
 )
 
+// MaxCovering is how many of a principal's assignments one walk looks at.
+const MaxCovering = 4096
+
 // Len is the number of assignments.
 func (x *Index) Len() int { return x.patterns.len }
 
@@ -58,7 +61,9 @@ func (x *Index) Get(principal, pattern string) (value string, ok bool) {
 // The record of a principal with few assignments is read through; with many,
 // the walk leaps from each one that does not reach the URI to the next that
 // could, so that the cost grows with the URI's depth and not with what the
-// principal holds.
+// principal holds. Only wildcards can be arranged so that there are many places
+// to look at: after MaxCovering of them the walk gives up, and says so by
+// yielding the empty pattern, which nothing is granted on.
 func (x *Index) Covering(principal, uri string) iter.Seq2[string, string] {
 	return func(yield func(pattern, value string) bool) {
 		record, ok := x.records.get(principal)
@@ -81,7 +86,11 @@ func (x *Index) coveringLarge(principal, uri string, yield func(pattern, value s
 	prefix := key(space[:0], principal, separator)
 	var c cursor
 	c.seek(&x.large, prefix)
-	for !c.atEnd && strings.HasPrefix(c.key, prefix) {
+	for steps := 0; !c.atEnd && strings.HasPrefix(c.key, prefix); steps++ {
+		if steps == MaxCovering {
+			yield("", "")
+			return
+		}
 		pattern := c.key[len(prefix):]
 		if Covers(pattern, uri) {
 			if !yield(pattern, c.value) {
@@ -232,6 +241,14 @@ func (b *Builder) Get(principal, pattern string) (value string, ok bool) {
 // Covering is Index.Covering as built so far.
 func (b *Builder) Covering(principal, uri string) iter.Seq2[string, string] {
 	return b.view().Covering(principal, uri)
+}
+
+// Within is Index.Within as built so far.
+func (b *Builder) Within(uri string) iter.Seq2[string, string] { return b.view().Within(uri) }
+
+// Held is Index.Held, from the first assignment on, as built so far.
+func (b *Builder) Held(principal string) iter.Seq2[string, string] {
+	return b.view().Held(principal, "")
 }
 
 // Put sets the value of an assignment.

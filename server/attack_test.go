@@ -22,6 +22,11 @@ func everyWorld(t *testing.T, test func(t *testing.T, w *world)) {
 	}
 }
 
+// noOwner is what those are told who are no owners there.
+func noOwner(uri string) string {
+	return "Permission denied: missing required role 'owner' on resource '" + uri + "'"
+}
+
 // Nobody grants what he does not hold, to himself or to others, by whatever call.
 func TestNobodyGrantsWhatHeDoesNotHold(t *testing.T) {
 	everyWorld(t, func(t *testing.T, w *world) {
@@ -31,9 +36,10 @@ func TestNobodyGrantsWhatHeDoesNotHold(t *testing.T) {
 		owner, _ := w.builtIn().Role(fsm.RoleOwner)
 		for _, user := range []string{mallory.principal, accomplice.principal, "anna"} {
 			for _, uri := range []string{"", "/permission", "/role/x", "/principal/*", "/project/remit", "/project/production/resource/a"} {
-				for _, role := range []string{fsm.RoleOwner, owner.ID.String(), fsm.RoleEditor} {
-					w.refuseMissing(t, mallory.ctx, grantRequest(fsm.BuiltInProject, user, w.uri(uri), nil, role), "permission.create", w.uri(uri))
+				for _, role := range []string{fsm.RoleOwner, owner.ID.String()} {
+					w.refuseExactly(t, mallory.ctx, grantRequest(fsm.BuiltInProject, user, w.uri(uri), nil, role), codes.PermissionDenied, noOwner(w.uri(uri)))
 				}
+				w.refuseMissing(t, mallory.ctx, grantRequest(fsm.BuiltInProject, user, w.uri(uri), nil, fsm.RoleEditor), "permission.create", w.uri(uri))
 				w.refuseMissing(t, mallory.ctx, grantRequest(fsm.BuiltInProject, user, w.uri(uri), nil, fsm.RoleViewer), "permission.list", w.uri(uri))
 				if user == "anna" {
 					continue
@@ -48,9 +54,11 @@ func TestNobodyGrantsWhatHeDoesNotHold(t *testing.T) {
 			}
 		}
 		for _, of := range []string{project, fsm.BuiltInProject} {
-			for role, lacks := range map[string]string{
-				fsm.RoleOwner: "permission.create", owner.ID.String(): "permission.create", fsm.RoleEditor: "permission.create", fsm.RoleViewer: "permission.list",
-			} {
+			for _, role := range []string{fsm.RoleOwner, owner.ID.String()} {
+				w.refuseExactly(t, mallory.ctx, &organisationv1.CreateAPIKeyRequest{
+					OrganisationId: w.org(), ProjectName: of, Name: "x", Role: role}, codes.PermissionDenied, noOwner(w.uri("")))
+			}
+			for role, lacks := range map[string]string{fsm.RoleEditor: "permission.create", fsm.RoleViewer: "permission.list"} {
 				w.refuseMissing(t, mallory.ctx, &organisationv1.CreateAPIKeyRequest{
 					OrganisationId: w.org(), ProjectName: of, Name: "x", Role: role}, lacks, w.uri(""))
 			}
@@ -69,7 +77,15 @@ func TestNobodyGrantsWhatHeDoesNotHold(t *testing.T) {
 
 		// An editor and a viewer give what they are, and no more.
 		editor, viewer := w.key(fsm.BuiltInProject, fsm.RoleEditor), w.key(fsm.BuiltInProject, fsm.RoleViewer)
-		w.refuseMissing(t, editor.ctx, grantRequest(fsm.BuiltInProject, editor.principal, w.uri(""), nil, fsm.RoleOwner), "organisation.update", w.uri(""))
+		w.refuseExactly(t, editor.ctx, grantRequest(fsm.BuiltInProject, editor.principal, w.uri(""), nil, fsm.RoleOwner), codes.PermissionDenied, noOwner(w.uri("")))
+		// Who holds each of today's permissions is no owner for that.
+		all := w.key(fsm.BuiltInProject, "")
+		for p := range fsm.ManagementPermissions() {
+			w.give(all, w.uri(""), p)
+		}
+		w.refuseExactly(t, all.ctx, grantRequest(fsm.BuiltInProject, all.principal, w.uri(""), nil, fsm.RoleOwner), codes.PermissionDenied, noOwner(w.uri("")))
+		w.refuseExactly(t, all.ctx, revokeRequest(fsm.BuiltInProject, w.key(fsm.BuiltInProject, fsm.RoleOwner).principal, w.uri(""), nil, fsm.RoleOwner),
+			codes.PermissionDenied, noOwner(w.uri("")))
 		w.refuseMissing(t, editor.ctx, grantRequest(fsm.BuiltInProject, editor.principal, w.uri("/x"), []string{"apiKeys.create"}), "apiKeys.create", w.uri("/x"))
 		w.refuseMissing(t, editor.ctx, &organisationv1.CreateAPIKeyRequest{
 			OrganisationId: w.org(), ProjectName: fsm.BuiltInProject, Name: "x", Role: fsm.RoleOwner}, "apiKeys.create", w.uri("/project/remit"))
@@ -79,8 +95,8 @@ func TestNobodyGrantsWhatHeDoesNotHold(t *testing.T) {
 		// With a project's own key there is no way to the built-in project at all.
 		local := w.keyHolding(project, w.uri(""), grants...)
 		w.refuse(t, local.ctx, grantRequest(fsm.BuiltInProject, local.principal, w.uri(""), []string{"role.get"}), codes.PermissionDenied, "acts on that project only")
-		w.refuseMissing(t, local.ctx, &organisationv1.CreateAPIKeyRequest{
-			OrganisationId: w.org(), ProjectName: project, Name: "x", Role: fsm.RoleOwner}, "permission.create", w.uri(""))
+		w.refuseExactly(t, local.ctx, &organisationv1.CreateAPIKeyRequest{
+			OrganisationId: w.org(), ProjectName: project, Name: "x", Role: fsm.RoleOwner}, codes.PermissionDenied, noOwner(w.uri("")))
 	})
 }
 
@@ -166,8 +182,16 @@ func TestCreateRoleOverAnother(t *testing.T) {
 			for _, permissions := range [][]string{nil, {"read"}, {"read", "write"}} {
 				w.refuseMissing(t, mallory.ctx, &permissionsv1.CreateRoleRequest{ProjectName: project, Name: "admin", Permissions: permissions},
 					"role.update", w.uri("/role/admin"))
-				w.refuseMissing(t, mallory.ctx, &permissionsv1.CreateRoleRequest{ProjectName: project, Name: admin.ID.String(), Permissions: permissions},
-					"role.update", w.uri("/role/"+admin.ID.String()))
+				// What is refused anyway does not tell whether there is such a role.
+				for _, id := range []string{admin.ID.String(), someID} {
+					w.refuse(t, mallory.ctx, &permissionsv1.CreateRoleRequest{ProjectName: project, Name: id, Permissions: permissions},
+						codes.InvalidArgument, "has the form of an id")
+				}
+				for _, name := range []string{"admin", "nobody"} {
+					w.refuse(t, mallory.ctx, &permissionsv1.CreateRoleRequest{
+						ProjectName: project, Name: name, Permissions: permissions, Description: strings.Repeat("x", fsm.MaxDescriptionBytes+1),
+					}, codes.InvalidArgument, "the description has")
+				}
 			}
 			// The right on the name is not the right on the role.
 			w.give(mallory, w.uri("/role/admin"), "role.update")

@@ -43,14 +43,6 @@ type target struct {
 // that it tells nobody which id belongs to a name.
 type place struct{ uri, sent string }
 
-// public are the methods that need no key.
-var public = map[string]bool{
-	"Health/Check":                          true,
-	"Health/List":                           true,
-	"Health/Watch":                          true,
-	"ServerReflection/ServerReflectionInfo": true,
-}
-
 // rules has a row for each method. A method without one is denied.
 var rules = map[string]rule{
 	"PermissionsService/CreatePermission": {reach: inProject, rights: []right{{"permission.create", organisation}}},
@@ -69,7 +61,7 @@ var rules = map[string]rule{
 		{"permission.get", permissionsInBody}, {"role.get", rolesInBody}, {"principal.assignment.create", user},
 	}, note: "in project `remit` also every permission granted, roles expanded, on the resource URI or above"},
 	"PermissionsService/RevokeUserPermissionsAndRolesOnResource": {reach: inProject, rights: []right{{"principal.assignment.delete", resource}},
-		note: "the last owner key stays"},
+		note: "the role `owner` is taken from a key by owners, from an operator's by operators, and never from the last"},
 	"PermissionsService/GetUserPermissionsAndRolesOnResource": {reach: inProject, rights: []right{{"principal.assignment.get", resource}}},
 	"PermissionsService/ListPrincipals":                       {reach: inProject, rights: []right{{"principal.list", organisation}}},
 	"PermissionsService/GetAllAssignmentsForPrincipal":        {reach: inProject, rights: []right{{"principal.assignment.list", principal}}},
@@ -88,7 +80,7 @@ var rules = map[string]rule{
 		note: "with a role also every permission of the role, on `/organisation/{org}`; an operator's key only by an operator"},
 	"OrganisationService/ListAPIKeys": {reach: inProject, rights: []right{{"apiKeys.list", projectInPath}}},
 	"OrganisationService/InvalidateAPIKey": {reach: inProject, rights: []right{{"apiKeys.invalidate", projectInPath}},
-		note: "an operator's key only by an operator; the last owner key and the last operator's stay"},
+		note: "an operator's key only by an operator, an owner's only by an owner; the last of each stays"},
 	"OrganisationService/WhoAmI": {},
 }
 

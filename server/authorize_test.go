@@ -171,7 +171,7 @@ func TestRequiresEscape(t *testing.T) {
 	} {
 		for path, req := range map[string]proto.Message{
 			"/permission/": &permissionsv1.GetPermissionRequest{ProjectName: project, Name: value},
-			"/role/":       &permissionsv1.GetRoleRequest{ProjectName: project, Id: value},
+			"/role/":       &permissionsv1.UpdateRoleRequest{ProjectName: project, Name: value},
 			"/principal/":  &permissionsv1.GetAllAssignmentsForPrincipalRequest{ProjectName: project, PrincipalId: value},
 			"/project/":    &permissionsv1.GetUserPermissionsAndRolesOnResourceRequest{ProjectName: value, UserId: "anna", ResourceUri: "/"},
 		} {
@@ -183,8 +183,9 @@ func TestRequiresEscape(t *testing.T) {
 			if path == "/project/" {
 				uri += "/resource"
 			}
-			wantStrings(t, path, requires[0].Suffixes, uri)
-			full := requires[0].Prefix + requires[0].Suffixes[0]
+			last := requires[len(requires)-1] // of a role, the right on its new name
+			wantStrings(t, path, last.Suffixes, uri)
+			full := last.Prefix + last.Suffixes[0]
 			if canonical, err := index.ParseURI(full); err != nil || canonical != full {
 				t.Errorf("%q makes %q, which is %q, %v", value, full, canonical, err)
 			}

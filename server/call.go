@@ -45,6 +45,7 @@ func callOf(ctx context.Context) *call { return ctx.Value(callKey{}).(*call) }
 // authorizes the call at the one point where that happens.
 func (s *Server) Interceptor(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	if public[methodOf(info.FullMethod)] {
+		received(ctx)
 		return handler(ctx, req)
 	}
 	c, err := s.admit(ctx)
@@ -63,10 +64,11 @@ func (s *Server) Interceptor(ctx context.Context, req any, info *grpc.UnaryServe
 }
 
 // Tap refuses a gRPC call without a valid key by its headers alone, before the
-// node reads and decodes a message of a stranger's.
+// node reads and decodes a message of a stranger's; of the methods that need no
+// key it lets some at a time through.
 func (s *Server) Tap(ctx context.Context, info *tap.Info) (context.Context, error) {
 	if public[methodOf(info.FullMethodName)] {
-		return ctx, nil
+		return s.receivePublic(ctx)
 	}
 	_, err := s.admit(metadata.NewIncomingContext(ctx, info.Header))
 	return ctx, err
@@ -106,7 +108,7 @@ func (s *Server) StreamInterceptor(srv any, stream grpc.ServerStream, info *grpc
 	if !public[methodOf(info.FullMethod)] {
 		return status.Errorf(codes.PermissionDenied, "Permission denied: method '%s' is not open to anyone", info.FullMethod)
 	}
-	return handler(srv, stream)
+	return handler(srv, publicStream{stream})
 }
 
 // single returns metadata that a caller sends once at most, empty if it was not

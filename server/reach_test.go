@@ -102,6 +102,9 @@ func (p callersPart) victim(org string) string {
 	if strings.HasPrefix(p.uri, "/organisation/%s") {
 		return org
 	}
+	if strings.HasSuffix(p.uri, "/role/%s") {
+		return someID // a right on a role is one on its id
+	}
 	return "victim"
 }
 

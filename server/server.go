@@ -56,6 +56,8 @@ type Server struct {
 	token  atomic.Pointer[stateToken] // of the newest state that was answered from
 	swept  chan struct{}              // wakes the sweeper
 	health *health.Server
+
+	publicReceives chan struct{} // holds one for each call that receivePublic let in
 }
 
 var (
@@ -73,6 +75,8 @@ func New(log Log, store Store, logger *slog.Logger) *Server {
 		fresh:  newFreshness(DefaultStalenessBound),
 		swept:  make(chan struct{}, 1),
 		health: health.NewServer(),
+
+		publicReceives: make(chan struct{}, maxPublicReceives),
 	}
 	s.setHealth(false)
 	return s

@@ -22,7 +22,7 @@ var (
 	}}
 
 	permissionInPath = target{path: "/organisation/{org}/permission/{name}", expand: func(c *call, req any) []place {
-		return c.each(req, "/permission/", []string{req.(interface{ GetName() string }).GetName()}, permissionName)
+		return c.each(req, "/permission", []string{req.(interface{ GetName() string }).GetName()}, permissionName)
 	}}
 
 	newPermissionName = target{path: "/organisation/{org}/permission/{new_name}", when: "when it is renamed", expand: func(c *call, req any) []place {
@@ -32,7 +32,7 @@ var (
 		})
 		current := r.GetName()
 		if p, ok := c.named(req); ok {
-			current = permissionName(p, current)
+			current, _ = permissionName(p, current)
 		}
 		if name := r.GetNewName(); name != "" && name != current {
 			return at(c.root(req) + "/permission/" + fsm.EscapeSegment(name))
@@ -41,11 +41,11 @@ var (
 	}}
 
 	permissionsInBody = target{path: "/organisation/{org}/permission/{permission_name}", when: "for each permission", expand: func(c *call, req any) []place {
-		return c.each(req, "/permission/", req.(interface{ GetPermissions() []string }).GetPermissions(), permissionName)
+		return c.each(req, "/permission", req.(interface{ GetPermissions() []string }).GetPermissions(), permissionName)
 	}}
 
 	roleInPath = target{path: "/organisation/{org}/role/{id}", expand: func(c *call, req any) []place {
-		return c.each(req, "/role/", []string{req.(interface{ GetId() string }).GetId()}, roleID)
+		return c.each(req, "/role", []string{req.(interface{ GetId() string }).GetId()}, roleID)
 	}}
 
 	newRoleName = target{path: "/organisation/{org}/role/{name}", when: "when it is renamed", expand: func(c *call, req any) []place {
@@ -66,18 +66,25 @@ var (
 	}}
 
 	existingRole = target{path: "/organisation/{org}/role/{id}", when: "when a role of that name exists", expand: func(c *call, req any) []place {
-		name := req.(interface{ GetName() string }).GetName()
+		r := req.(interface {
+			GetName() string
+			GetDescription() string
+		})
+		// What is refused anyway must not tell whether there is such a role.
+		if fsm.ValidateRoleName(r.GetName()) != nil || fsm.ValidateDescription(r.GetDescription()) != nil {
+			return nil
+		}
 		if p, ok := c.named(req); ok {
-			if role, ok := p.Role(name); ok {
+			if role, ok := p.RoleNamed(r.GetName()); ok {
 				root := c.root(req) + "/role/"
-				return []place{{root + role.ID.String(), root + fsm.EscapeSegment(name)}}
+				return []place{{root + role.ID.String(), root + fsm.EscapeSegment(r.GetName())}}
 			}
 		}
 		return nil
 	}}
 
 	rolesInBody = target{path: "/organisation/{org}/role/{role_id}", when: "for each role", expand: func(c *call, req any) []place {
-		return c.each(req, "/role/", req.(interface{ GetRoles() []string }).GetRoles(), roleID)
+		return c.each(req, "/role", req.(interface{ GetRoles() []string }).GetRoles(), roleID)
 	}}
 
 	user = target{path: "/organisation/{org}/principal/{user_id}", expand: func(c *call, req any) []place {
@@ -124,35 +131,43 @@ func (c *call) named(req any) (*fsm.Project, bool) {
 	return c.organisation.Project(req.(interface{ GetProjectName() string }).GetProjectName())
 }
 
-// each returns the prefix with each of the names, as the project resolves them.
-// A call with more names than it may have is refused, so the rest do not matter.
-func (c *call) each(req any, prefix string, names []string, resolve func(*fsm.Project, string) string) []place {
+// each returns the kind's URI with each of the names, as the project resolves
+// them. What a name that resolves to nothing would be on is not known, so it takes
+// the right on all of the kind: one on the text itself would tell that there is
+// no such thing. A call with more names than it may have is refused, so the rest
+// do not matter.
+func (c *call) each(req any, kind string, names []string, resolve func(*fsm.Project, string) (string, bool)) []place {
 	p, ok := c.named(req)
-	prefix = c.root(req) + prefix
+	if !ok {
+		p = new(fsm.Project)
+	}
+	root := c.root(req) + kind
 	names = names[:min(len(names), fsm.MaxCallRights)]
 	places := make([]place, 0, len(names))
 	for _, name := range names {
-		found := name
-		if ok {
-			found = resolve(p, name)
+		at := place{uri: root, sent: root + "/" + fsm.EscapeSegment(name)}
+		if found, ok := resolve(p, name); ok {
+			at.uri = root + "/" + fsm.EscapeSegment(found)
 		}
-		places = append(places, place{prefix + fsm.EscapeSegment(found), prefix + fsm.EscapeSegment(name)})
+		places = append(places, at)
 	}
 	return places
 }
 
 // permissionName and roleID return how a management URI names what a request
-// names in either way.
-func permissionName(p *fsm.Project, s string) string {
+// names in either way. A permission's is its name, whether it exists or not.
+func permissionName(p *fsm.Project, s string) (string, bool) {
 	if permission, ok := p.Permission(s); ok {
-		return permission.Name
+		return permission.Name, true
 	}
-	return s
+	_, isID := fsm.ParseID(s)
+	return s, !isID
 }
 
-func roleID(p *fsm.Project, s string) string {
+func roleID(p *fsm.Project, s string) (string, bool) {
 	if role, ok := p.Role(s); ok {
-		return role.ID.String()
+		return role.ID.String(), true
 	}
-	return s
+	_, isID := fsm.ParseID(s)
+	return s, isID
 }

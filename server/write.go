@@ -99,6 +99,7 @@ func requestID(ctx context.Context) (fsm.ID, error) {
 const (
 	sweepInterval = time.Second
 	sweepLimit    = 1000 // of one command: some milliseconds of everyone's time
+	sweepTurn     = 8    // commands before it is another project's turn
 )
 
 // sweep removes what deletes left behind, step by step. Only the leader's
@@ -111,29 +112,54 @@ func (s *Server) sweep(ctx context.Context) {
 		case <-s.swept:
 		case <-time.After(sweepInterval):
 		}
-		state := s.store.State()
-		for scope := range state.Sweeping() {
-			s.sweepUntil(ctx, &fsm.Sweep{Scope: scope, Limit: sweepLimit}, func(state *fsm.State) bool { return !state.IsSweeping(scope) })
-		}
-		if state.SweepingKeys() {
-			s.sweepUntil(ctx, &fsm.SweepKeys{Limit: sweepLimit}, func(state *fsm.State) bool { return !state.SweepingKeys() })
+		for s.sweepAll(ctx) {
 		}
 	}
 }
 
-// sweepUntil repeats a step until there is nothing left for it.
-func (s *Server) sweepUntil(ctx context.Context, step fsm.Body, done func(*fsm.State) bool) {
-	for ctx.Err() == nil && !done(s.store.State()) {
+// sweepAll gives each project that needs it a turn, and the keys, and reports
+// whether there is more to do. In turns, since whoever goes on deleting would
+// otherwise have the sweeper to himself.
+func (s *Server) sweepAll(ctx context.Context) (more bool) {
+	state := s.store.State()
+	for scope := range state.Sweeping() {
+		unfinished, err := s.sweepSteps(ctx, &fsm.Sweep{Scope: scope, Limit: sweepLimit}, func(state *fsm.State) bool { return !state.IsSweeping(scope) })
+		if err != nil {
+			return false
+		}
+		more = more || unfinished
+	}
+	if state.SweepingKeys() {
+		unfinished, err := s.sweepSteps(ctx, &fsm.SweepKeys{Limit: sweepLimit}, func(state *fsm.State) bool { return !state.SweepingKeys() })
+		if err != nil {
+			return false
+		}
+		more = more || unfinished
+	}
+	return more
+}
+
+// sweepSteps takes one turn.
+func (s *Server) sweepSteps(ctx context.Context, step fsm.Body, done func(*fsm.State) bool) (unfinished bool, err error) {
+	for range sweepTurn {
+		if done(s.store.State()) {
+			return false, nil
+		}
 		command := fsm.Command{Envelope: fsm.Envelope{Request: NewID(), Time: time.Now().UnixMilli()}, Body: step}
 		data, err := command.Encode()
+		var result any
 		if err == nil {
-			_, _, err = s.log.Apply(ctx, data)
+			result, _, err = s.log.Apply(ctx, data)
+		}
+		if r, ok := result.(fsm.Result); ok && r.Err != nil {
+			err = r.Err
 		}
 		if err != nil {
 			s.logger.Debug("the sweep waits", "reason", err)
-			return
+			return true, err
 		}
 	}
+	return !done(s.store.State()), nil
 }
 
 // wakeSweeper lets the sweeper begin at once.

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/remit-io/remit/fsm"
+	organisationv1 "github.com/remit-io/remit/proto/organisation/v1"
 	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
 )
 
@@ -312,4 +313,59 @@ func TestSweeper(t *testing.T) {
 		cancel()
 		<-stopped
 	})
+}
+
+// Whoever goes on deleting does not have the sweeper to himself.
+func TestSweepTakesTurns(t *testing.T) {
+	n := newNode(t).ready()
+	d := n.localDoor()
+	do(d, d.CreateProject, &organisationv1.CreateProjectRequest{Name: "busy"})
+	busy, err := callWith(n.init.KeyHash, n.store.State())
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := busy.project(n.store.State(), "busy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	victim := n.scope()
+	fill := func(scope fsm.Scope) (doomed fsm.ID) {
+		doomed, kept := NewID(), NewID()
+		n.log.put(t, &fsm.PutPermission{Scope: scope, ID: doomed, Name: "doomed"})
+		n.log.put(t, &fsm.PutPermission{Scope: scope, ID: kept, Name: "kept"})
+		for i := range 2 * sweepLimit {
+			n.log.put(t, &fsm.Grant{Scope: scope, Principal: fmt.Sprintf("u%d", i), URI: "/", Permissions: []fsm.ID{doomed, kept}})
+		}
+		return doomed
+	}
+	n.log.put(t, &fsm.DeletePermission{Scope: v.scope(), ID: fill(v.scope())})
+	n.log.put(t, &fsm.DeletePermission{Scope: victim, ID: fill(victim)})
+	// Each step of the one project's sweep finds that more was deleted there.
+	rounds := 0
+	n.log.hook(func(l *memoryLog) {
+		l.before = func(_ context.Context, kind fsm.Kind) error {
+			if kind == fsm.KindSweep && rounds < 10*sweepTurn {
+				rounds++
+				id := NewID()
+				n.log.put(t, &fsm.PutPermission{Scope: v.scope(), ID: id, Name: "again"})
+				n.log.put(t, &fsm.DeletePermission{Scope: v.scope(), ID: id})
+			}
+			return nil
+		}
+	})
+	turns := 0
+	for ; n.store.State().IsSweeping(victim); turns++ {
+		if turns > 3 {
+			t.Fatal("the other project's sweep waits")
+		}
+		n.server.sweepAll(t.Context())
+	}
+	if !n.store.State().IsSweeping(v.scope()) {
+		t.Error("the busy project is done: nobody was in the way")
+	}
+	for n.server.sweepAll(t.Context()) {
+	}
+	if n.store.State().IsSweeping(v.scope()) {
+		t.Error("the busy project's sweep was given up")
+	}
 }
