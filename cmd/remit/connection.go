@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -37,6 +38,8 @@ type connection struct {
 	timeout  time.Duration
 	insecure bool
 	output   format
+	// projectFlag is that of the command that runs, nil if it has none.
+	projectFlag *pflag.Flag
 }
 
 // addFlags gives a user command about a project, and those below it, the flags of
@@ -89,6 +92,7 @@ func ofProject[Client any](c *connection, call call[Client]) call[Client] {
 // dialled gives a call its client.
 func dialled[Client any](c *connection, newClient func(grpc.ClientConnInterface) Client, call call[Client]) func(cmd *cobra.Command, args []string) error {
 	return func(cmd *cobra.Command, args []string) error {
+		c.projectFlag = cmd.Flag("project")
 		conn, err := c.dial()
 		if err != nil {
 			return err
@@ -96,6 +100,17 @@ func dialled[Client any](c *connection, newClient func(grpc.ClientConnInterface)
 		defer conn.Close()
 		return call(cmd, newClient(conn), args)
 	}
+}
+
+// takesProject reports whether the command that runs is told its project by a flag.
+func (c *connection) takesProject() bool { return c.projectFlag != nil }
+
+// inProject is a command to be advised, about the same project as the one that runs.
+func (c *connection) inProject(command string) string {
+	if !c.takesProject() || c.project == "" || c.project == defaultProject && !c.projectFlag.Changed {
+		return command
+	}
+	return command + " --project " + shellWord(printable(c.project))
 }
 
 // print prints an answer as JSON or by the function given.
@@ -153,12 +168,12 @@ func (c *connection) intercept(ctx context.Context, method string, request, answ
 	case ctx.Err() != nil:
 		return &failure{message: "interrupted", cause: err}
 	}
-	return c.explain(err, node.Addr != nil)
+	return c.explain(err, request, node.Addr != nil)
 }
 
-// explain says an error of a call in the server's words, with what to do about it.
-// Reached is false when no connection to the node came about.
-func (c *connection) explain(err error, reached bool) error {
+// explain says the error of a request in the server's words, with what to do about
+// it. Reached is false when no connection to the node came about.
+func (c *connection) explain(err error, request any, reached bool) error {
 	answered := status.Convert(err)
 	explained := &failure{message: printable(answered.Message()), cause: err}
 	if explained.message == "" {
@@ -169,17 +184,17 @@ func (c *connection) explain(err error, reached bool) error {
 		explained.message = fmt.Sprintf("%s answers HTTP and not gRPC", c.addr)
 		explained.hint = fmt.Sprintf("is this a node's REST address? --addr (REMIT_ADDR) takes its gRPC address, such as %s", defaultAddr)
 	case code == codes.NotFound && strings.HasPrefix(explained.message, "role "):
-		explained.hint = "remit role list shows what there is"
+		explained.hint = c.inProject("remit role list") + " shows what there is"
 	case code == codes.NotFound && strings.HasPrefix(explained.message, "permission "):
-		explained.hint = "remit permission list shows what there is"
+		explained.hint = c.inProject("remit permission list") + " shows what there is"
 	case code == codes.NotFound && strings.HasPrefix(explained.message, "project "):
 		explained.hint = "remit project list shows what there is"
 	case code == codes.NotFound && strings.HasPrefix(explained.message, "key "):
-		explained.hint = "remit key list shows what there is"
+		explained.hint = c.inProject("remit key list") + " shows what there is"
 	case code == codes.NotFound && strings.HasPrefix(explained.message, "organisation "):
 		explained.hint = "remit organisation list shows what there is"
-	case code == codes.PermissionDenied && strings.Contains(explained.message, "missing required permission"):
-		explained.hint = "remit whoami shows what the key may do"
+	case code == codes.PermissionDenied:
+		explained.hint = c.adviseDenied(answered.Message(), request)
 	case (code == codes.Unavailable || code == codes.DeadlineExceeded) && !reached:
 		explained.message = fmt.Sprintf("cannot reach %s: %s", c.addr, explained.message)
 		explained.hint = fmt.Sprintf("is a node running at %s? remit serve --dev starts one; --addr (REMIT_ADDR) names the gRPC address of another", c.addr)
@@ -187,7 +202,8 @@ func (c *connection) explain(err error, reached bool) error {
 		explained.message = fmt.Sprintf("no answer from %s within %s", c.addr, c.timeout)
 		explained.hint = "--timeout (REMIT_TIMEOUT) waits longer; a change may have been made all the same"
 	case code == codes.Unauthenticated && c.key == "":
-		explained.hint = "set REMIT_KEY to a key of the project"
+		explained.message = "no API key is given"
+		explained.hint = "set REMIT_KEY (or --key) to a key of the project"
 	case code == codes.Unauthenticated:
 		explained.hint = "is the key in REMIT_KEY (or --key) one of this cluster?"
 	}

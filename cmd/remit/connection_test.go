@@ -87,7 +87,8 @@ func TestServerErrors(t *testing.T) {
 	}{
 		{status.Error(codes.PermissionDenied, "Permission denied: missing required permission 'permission.get' on resource '/organisation/org_123/permission/document.read'"),
 			"remit: Permission denied: missing required permission 'permission.get' on resource '/organisation/org_123/permission/document.read'\n" +
-				"hint: remit whoami shows what the key may do\n"},
+				"hint: remit whoami shows what the key holds; an owner can grant it: " +
+				"remit grant key:ID --project remit --permission permission.get --on /organisation/org_123/permission/document.read\n"},
 		{status.Error(codes.Unavailable, "the node is not ready: it has no leader"), "remit: the node is not ready: it has no leader\n"},
 		{status.Error(codes.InvalidArgument, "name \"\x1b[2J\" is not valid"), "remit: name \"\ufffd[2J\" is not valid\n"},
 		{status.Error(codes.Internal, ""), "remit: Internal\n"},
@@ -101,8 +102,8 @@ func TestUnauthenticated(t *testing.T) {
 	startFake(t)
 	t.Setenv("REMIT_KEY", "")
 	fails(t, `
-remit: a valid key is needed: authorization: Bearer <key>
-hint: set REMIT_KEY to a key of the project
+remit: no API key is given
+hint: set REMIT_KEY (or --key) to a key of the project
 `, anyCommand...)
 	fails(t, `
 remit: a valid key is needed: authorization: Bearer <key>

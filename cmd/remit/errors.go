@@ -13,7 +13,7 @@ import (
 // failure is an error that comes with advice.
 type failure struct {
 	message string
-	hint    string
+	hint    string // one a line
 	cause   error
 }
 
@@ -30,6 +30,39 @@ func exists(err error) (bool, error) {
 		return false, nil
 	}
 	return false, err
+}
+
+// A sight is what a look-up saw of what it looked for.
+type sight int
+
+const (
+	unseen sight = iota // nobody looked, or the key may not see it
+	absent
+	present
+)
+
+// seen says by the error of a look-up what it saw. That the key may not look is no
+// error: what is printed must not decide which rights a command needs.
+func seen(err error) (sight, error) {
+	if isDenied(err) {
+		return unseen, nil
+	}
+	found, err := exists(err)
+	if found {
+		return present, err
+	}
+	return absent, err
+}
+
+// afterDeletion says what the deletion of a thing that was looked for did.
+func (s sight) afterDeletion(kind, name string) string {
+	switch s {
+	case absent:
+		return fmt.Sprintf("no %s is called %s: nothing changed", kind, printable(name))
+	case unseen:
+		return fmt.Sprintf("no %s is called %s any more; this key may not see whether one was", kind, printable(name))
+	}
+	return fmt.Sprintf("deleted %s %s", kind, printable(name))
 }
 
 // usageError is a mistake in the command line itself.

@@ -108,6 +108,9 @@ func (f *fakeOrganisations) DeleteProject(_ context.Context, r *organisationv1.D
 }
 
 func (f *fakeOrganisations) CreateAPIKey(_ context.Context, r *organisationv1.CreateAPIKeyRequest) (*organisationv1.CreateAPIKeyResponse, error) {
+	if role := r.GetRole(); role != "" && !slices.Contains([]string{"owner", "editor", "viewer"}, role) {
+		return nil, status.Errorf(codes.NotFound, "role %q does not exist in project \"remit\", which has owner, editor and viewer", role)
+	}
 	key := &organisationv1.APIKey{Id: f.nextID(), Name: r.GetName(), CreatedAt: fakeTime, ProjectName: r.GetProjectName(), Operator: r.GetOperator()}
 	f.keys = append(f.keys, key)
 	shown := proto.CloneOf(key)

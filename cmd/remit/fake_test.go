@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,6 +38,7 @@ type fakeNode struct {
 	mu          sync.Mutex
 	key         string
 	fail        error         // answered by every call, if set
+	blind       bool          // whether the key may see nothing of what is there
 	hang        chan struct{} // awaited by every call, if set
 	requests    []any
 	permissions map[string]*permissionsv1.Permission // by name
@@ -80,7 +82,7 @@ func startFake(t *testing.T) *fakeNode {
 	return f
 }
 
-func (f *fakeNode) intercept(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+func (f *fakeNode) intercept(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.requests = append(f.requests, request)
@@ -101,6 +103,9 @@ func (f *fakeNode) intercept(ctx context.Context, request any, _ *grpc.UnaryServ
 	}
 	if r, ok := request.(interface{ GetProjectName() string }); ok && r.GetProjectName() != "" && !f.projects[r.GetProjectName()] {
 		return nil, status.Errorf(codes.NotFound, "project %q does not exist", r.GetProjectName())
+	}
+	if f.blind && strings.HasPrefix(path.Base(info.FullMethod), "Get") {
+		return nil, status.Error(codes.PermissionDenied, "Permission denied: missing required permission 'get' on resource '/organisation/org'")
 	}
 	return handler(ctx, request)
 }

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	organisationv1 "github.com/remit-io/remit/proto/organisation/v1"
 	paginationv1 "github.com/remit-io/remit/proto/pagination/v1"
@@ -55,7 +59,7 @@ owner, editor or viewer. Nobody gives what he does not hold.`,
 				Operator:    operator,
 			})
 			if err != nil {
-				return err
+				return adviseRole(err)
 			}
 			return c.print(cmd, created, func() error {
 				key := created.GetApiKey()
@@ -71,14 +75,23 @@ owner, editor or viewer. Nobody gives what he does not hold.`,
 		})),
 	}
 	cmd.Flags().StringVar(&role, "role", "", "`role` that it holds on its organisation: owner, editor or viewer")
-	cmd.Flags().BoolVar(&operator, "operator", false, "let it run the cluster; only operators may, and only with --project remit")
+	cmd.Flags().BoolVar(&operator, "operator", false, "let it run the cluster; only operators may, and only with --project remit. To manage operators' keys it needs --role owner, too")
 	return cmd
 }
 
+// adviseRole says which roles a key can be created with, if it was to be another.
+func adviseRole(err error) error {
+	var failed *failure
+	if errors.As(err, &failed) && status.Code(err) == codes.NotFound && strings.HasPrefix(failed.message, "role ") {
+		failed.hint = "--role is owner, editor or viewer"
+	}
+	return err
+}
+
 // handOver prints the secret of a new key: alone on stdout, where a script takes
-// it, and on stderr what a person has to know. undo is the command that takes back
-// what was created.
-func handOver(cmd *cobra.Command, key *organisationv1.APIKey, about, undo string) error {
+// it, and on stderr what a person has to know: what was created, and behind the
+// secret what to do with it. undo is the command that takes back what was created.
+func handOver(cmd *cobra.Command, key *organisationv1.APIKey, about, undo string, next ...string) error {
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s\nThis is its secret, shown this once:\n", printable(about))
 	if _, err := fmt.Fprintln(cmd.OutOrStdout(), printable(key.GetKey())); err != nil {
 		return &failure{
@@ -86,6 +99,9 @@ func handOver(cmd *cobra.Command, key *organisationv1.APIKey, about, undo string
 			hint:    fmt.Sprintf("without it the key is of no use: %s takes it back, then create it again", printable(undo)),
 			cause:   err,
 		}
+	}
+	for _, line := range next {
+		fmt.Fprintln(cmd.ErrOrStderr(), line)
 	}
 	return nil
 }
@@ -97,8 +113,9 @@ func newKeyListCommand(c *connection) *cobra.Command {
 		search string
 	)
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List the keys of a project",
+		Use:        "list",
+		SuggestFor: []string{"get", "show"},
+		Short:      "List the keys of a project",
 		Long: `Lists a project's keys without their secrets. If there are more than --limit, it
 ends with a cursor to go on from.`,
 		Example: `  remit key list
@@ -129,7 +146,7 @@ ends with a cursor to go on from.`,
 			return c.print(cmd, all, func() error {
 				l := list{
 					header:  []string{"NAME", "STATE", "OPERATOR", "CREATED", "ID"},
-					nothing: "No keys yet. Create one: remit key create ci --role viewer",
+					nothing: "No keys yet. Create one: " + c.inProject("remit key create ci --role viewer"),
 				}
 				if search != "" {
 					l.nothing = fmt.Sprintf("No key's name contains %q.", search)
@@ -153,8 +170,9 @@ ends with a cursor to go on from.`,
 
 func newKeyInvalidateCommand(c *connection) *cobra.Command {
 	return &cobra.Command{
-		Use:   "invalidate ID",
-		Short: "End a key at once",
+		Use:        "invalidate ID",
+		SuggestFor: []string{"delete", "remove", "revoke"},
+		Short:      "End a key at once",
 		Long: `Ends a key of the project, by its id: from now on nobody can call with it. It
 cannot be made valid again. Doing so twice is no error. The last owner key of an
 organisation and the last operator key of the cluster stay.`,

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -54,7 +55,9 @@ func report(stderr io.Writer, cmd *cobra.Command, err error) {
 	var usage *usageError
 	switch {
 	case errors.As(err, &failed) && failed.hint != "":
-		fmt.Fprintf(stderr, "hint: %s\n", failed.hint)
+		for _, hint := range strings.Split(failed.hint, "\n") {
+			fmt.Fprintf(stderr, "hint: %s\n", hint)
+		}
 	case errors.As(err, &usage):
 		fmt.Fprintf(stderr, "hint: %s --help shows how\n", cmd.CommandPath())
 	}

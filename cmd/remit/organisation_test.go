@@ -58,7 +58,7 @@ ID:       org
 	}
 	fails(t, `
 remit: Permission denied: missing required permission 'organisation.get' on resource '/organisation/other'
-hint: remit whoami shows what the key may do
+hint: remit whoami shows what the key holds; an owner can grant it: remit grant key:ID --project remit --permission organisation.get --on /organisation/other
 `, "organisation", "get", "other")
 	prints(t, `
 Name:     Acme Ltd
@@ -243,6 +243,10 @@ This is its secret, shown this once:
 }
 `, "key", "create", "ci", "-o", "json")
 	fails(t, noProject, "key", "create", "ci", "--project", "nowhere")
+	fails(t, `
+remit: role "admin" does not exist in project "remit", which has owner, editor and viewer
+hint: --role is owner, editor or viewer
+`, "key", "create", "ci", "--role", "admin")
 	fails(t, "remit: --role is empty: owner, editor or viewer?\nhint: remit key create --help shows how\n", "key", "create", "ci", "--role", "")
 	fails(t, "remit: --project is empty: which project?\nhint: remit key create --help shows how\n", "key", "create", "ci", "--project", "")
 }
@@ -278,6 +282,16 @@ func TestKeyListAndInvalidate(t *testing.T) {
 remit: key id-3 does not exist in project "production"
 hint: remit key list shows what there is
 `, "key", "invalidate", "id-3")
+	for _, tried := range []string{"delete", "remove", "revoke"} {
+		fails(t, `
+remit: remit key has no command "`+tried+`": did you mean "invalidate"?
+hint: remit key --help shows how
+`, "key", tried, "id-1")
+	}
+	fails(t, `
+remit: remit key has no command "show": did you mean "list"?
+hint: remit key --help shows how
+`, "key", "show")
 	prints(t, `
 NAME  STATE        OPERATOR  CREATED               ID
 ci    valid        no        2026-01-02T03:04:05Z  id-1

@@ -71,11 +71,11 @@ of . _ : - (document.read).`,
 					Consistency: permissionsv1.Consistency_FULLY_CONSISTENT,
 				})
 				if found, err := exists(err); err != nil {
-					return err
+					return adviseLook(err, "create looks first whether there is one, which needs permission.get; --replace does not look")
 				} else if found {
 					return &failure{
 						message: fmt.Sprintf("permission %q exists already", args[0]),
-						hint:    fmt.Sprintf("remit permission update %s --description TEXT changes it; --replace replaces it", printable(args[0])),
+						hint:    c.inProject("remit permission update "+shellWord(printable(args[0]))+" --description TEXT") + " changes it; --replace replaces it",
 					}
 				}
 			}
@@ -98,9 +98,10 @@ of . _ : - (document.read).`,
 func newPermissionGetCommand(c *connection) *cobra.Command {
 	var fresh freshness
 	cmd := &cobra.Command{
-		Use:   "get NAME",
-		Short: "Show a permission",
-		Long:  "Shows one permission with its description and its id.",
+		Use:        "get NAME",
+		SuggestFor: []string{"show"},
+		Short:      "Show a permission",
+		Long:       "Shows one permission with its description and its id.",
 		Example: `  remit permission get document.read
   remit permission get document.read -o json --consistent`,
 		Args: exactly("NAME"),
@@ -149,7 +150,7 @@ its id, so roles and grants follow it.`,
 					Consistency: permissionsv1.Consistency_FULLY_CONSISTENT,
 				})
 				if err != nil {
-					return err
+					return adviseLook(err, "the description is read first, to keep it, which needs permission.get; with --description it is not")
 				}
 				description = present.GetDescription()
 			}
@@ -182,14 +183,14 @@ same name is a new permission that nobody holds.`,
 		Args: exactly("NAME"),
 		RunE: c.run(func(cmd *cobra.Command, client permissionsv1.PermissionsServiceClient, args []string) error {
 			// JSON is the answer alone.
-			found := true
+			var before sight
 			if c.output != asJSON {
 				_, err := client.GetPermission(cmd.Context(), &permissionsv1.GetPermissionRequest{
 					ProjectName: c.project,
 					Name:        args[0],
 					Consistency: permissionsv1.Consistency_FULLY_CONSISTENT,
 				})
-				if found, err = exists(err); err != nil {
+				if before, err = seen(err); err != nil {
 					return err
 				}
 			}
@@ -201,11 +202,7 @@ same name is a new permission that nobody holds.`,
 				return err
 			}
 			return c.print(cmd, deleted, func() error {
-				text := "deleted permission %s\n"
-				if !found {
-					text = "no permission is called %s: nothing changed\n"
-				}
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), text, printable(args[0]))
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), before.afterDeletion("permission", args[0]))
 				return err
 			})
 		}),
@@ -251,7 +248,7 @@ func newPermissionListCommand(c *connection) *cobra.Command {
 			return c.print(cmd, all, func() error {
 				l := list{
 					header:  []string{"NAME", "DESCRIPTION"},
-					nothing: "No permissions yet. Create one: remit permission create document.read",
+					nothing: "No permissions yet. Create one: " + c.inProject("remit permission create document.read"),
 				}
 				if search != "" {
 					l.nothing = fmt.Sprintf("No permission's name contains %q.", search)

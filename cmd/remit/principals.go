@@ -48,7 +48,7 @@ their ids. If there are more than --limit, it ends with a cursor to go on from.`
 			return c.print(cmd, all, func() error {
 				l := list{
 					header:  []string{"PRINCIPAL"},
-					nothing: "Nobody holds anything yet. Grant something: remit grant usr_123 --role document_editor --on /project/456",
+					nothing: "Nobody holds anything yet. Grant something: " + c.inProject("remit grant usr_123 --role document_editor --on /project/456"),
 				}
 				if search != "" {
 					l.nothing = fmt.Sprintf("No principal's id contains %q.", search)

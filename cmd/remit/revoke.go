@@ -19,7 +19,7 @@ func newRevokeCommand(c *connection) *cobra.Command {
 		Long: `Takes back roles and permissions that were granted to a principal on exactly this
 resource URI. What was not granted there is no error. What the principal holds
 by another role or from a URI above stays: see remit assignments. It looks first,
-and says what was held there and what is still held from a URI above.`,
+if the key may, and says what was held there and what is still held from a URI above.`,
 		Example: `  remit revoke usr_123 --role document_editor --on /project/456/documents
   remit revoke usr_123 --permission document.share --on /project/456/documents/789
   remit revoke service:ci --role auditor --on '/project/*/documents'`,
@@ -32,7 +32,7 @@ and says what was held there and what is still held from a URI above.`,
 			var found *holding
 			if c.output != asJSON {
 				var err error
-				if found, err = c.look(cmd, client, args[0], &r); err != nil {
+				if found, err = c.look(cmd, client, args[0], &r); err != nil && !isDenied(err) {
 					return err
 				}
 			}
@@ -48,7 +48,7 @@ and says what was held there and what is still held from a URI above.`,
 				return err
 			}
 			return c.print(cmd, revoked, func() error {
-				for _, line := range found.describe(args[0], r.on) {
+				for _, line := range found.describe(args[0], &r) {
 					if _, err := fmt.Fprintln(cmd.OutOrStdout(), printable(line)); err != nil {
 						return err
 					}
@@ -68,7 +68,8 @@ type holding struct {
 	above         []string // such as "role document_editor from /project"
 }
 
-// look asks what a principal holds of the rights on their resource and above it.
+// look asks what a principal holds of the rights on their resource and above it. It
+// returns nil with its error.
 func (c *connection) look(cmd *cobra.Command, client permissionsv1.PermissionsServiceClient, principal string, r *rights) (*holding, error) {
 	request := &permissionsv1.GetUserPermissionsAndRolesOnResourceRequest{
 		ProjectName:      c.project,
@@ -126,8 +127,13 @@ func (c *connection) look(cmd *cobra.Command, client permissionsv1.PermissionsSe
 	return found, nil
 }
 
-// describe says, a line each, what revoking changed and what it did not.
-func (h *holding) describe(principal string, on resource) []string {
+// describe says, a line each, what revoking the rights changed and what it did not.
+// The holding is nil if the key may not see it.
+func (h *holding) describe(principal string, r *rights) []string {
+	if h == nil {
+		return []string{fmt.Sprintf("revoked from %s: %s on %s; this key may not see what was held there and what is left", principal, r, r.on)}
+	}
+	on := r.on
 	here, missing := h.here.String(), h.missing.String()
 	var lines []string
 	switch {

@@ -83,11 +83,11 @@ are replaced, and it stays granted where it is.`,
 					Consistency: permissionsv1.Consistency_FULLY_CONSISTENT,
 				})
 				if found, err := exists(err); err != nil {
-					return err
+					return adviseLook(err, "create looks first whether there is one, which needs role.get; --replace does not look")
 				} else if found && present.GetName() == args[0] {
 					return &failure{
 						message: fmt.Sprintf("role %q exists already", args[0]),
-						hint:    fmt.Sprintf("remit role update %s --add-permission X adds to it; --replace replaces it", printable(args[0])),
+						hint:    c.inProject("remit role update "+shellWord(printable(args[0]))+" --add-permission X") + " adds to it; --replace replaces it",
 					}
 				}
 			}
@@ -112,9 +112,10 @@ are replaced, and it stays granted where it is.`,
 func newRoleGetCommand(c *connection) *cobra.Command {
 	var fresh freshness
 	cmd := &cobra.Command{
-		Use:   "get ROLE",
-		Short: "Show a role and its permissions",
-		Long:  "Shows one role, by its name or id, with all of its permissions.",
+		Use:        "get ROLE",
+		SuggestFor: []string{"show"},
+		Short:      "Show a role and its permissions",
+		Long:       "Shows one role, by its name or id, with all of its permissions.",
 		Example: `  remit role get document_editor
   remit role get 6f1f4b0e-3c1a-4a65-9d2c-0c7f0f6f2d11 -o json`,
 		Args: exactly("ROLE"),
@@ -151,14 +152,14 @@ same name is a new role that nobody holds.`,
 		Args: exactly("ROLE"),
 		RunE: c.run(func(cmd *cobra.Command, client permissionsv1.PermissionsServiceClient, args []string) error {
 			// JSON is the answer alone.
-			found := true
+			var before sight
 			if c.output != asJSON {
 				_, err := client.GetRole(cmd.Context(), &permissionsv1.GetRoleRequest{
 					ProjectName: c.project,
 					Id:          args[0],
 					Consistency: permissionsv1.Consistency_FULLY_CONSISTENT,
 				})
-				if found, err = exists(err); err != nil {
+				if before, err = seen(err); err != nil {
 					return err
 				}
 			}
@@ -170,11 +171,7 @@ same name is a new role that nobody holds.`,
 				return err
 			}
 			return c.print(cmd, deleted, func() error {
-				text := "deleted role %s\n"
-				if !found {
-					text = "no role is called %s: nothing changed\n"
-				}
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), text, printable(args[0]))
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), before.afterDeletion("role", args[0]))
 				return err
 			})
 		}),

@@ -53,7 +53,7 @@ permissions (-o json and role get show all of them). If there are more than
 			return c.print(cmd, all, func() error {
 				l := list{
 					header:  []string{"NAME", "PERMISSIONS", "DESCRIPTION"},
-					nothing: "No roles yet. Create one: remit role create document_editor --permission document.read",
+					nothing: "No roles yet. Create one: " + c.inProject("remit role create document_editor --permission document.read"),
 				}
 				if search != "" {
 					l.nothing = fmt.Sprintf("No role's name contains %q.", search)

@@ -55,7 +55,7 @@ the same moment the later one wins.`,
 					Consistency: permissionsv1.Consistency_FULLY_CONSISTENT,
 				})
 				if err != nil {
-					return err
+					return adviseLook(err, "what is not given is read first, to keep it, which needs role.get; with --description and --permission nothing is")
 				}
 				if err := change.keep(request, present); err != nil {
 					return err
