@@ -104,6 +104,7 @@ func TestHintsNameTheProject(t *testing.T) {
 		}
 		t.Setenv("REMIT_PROJECT", "")
 	}
-	// This is not about a project.
+	// These two are not about a project.
 	fails(t, "remit: project \"x\" does not exist\nhint: remit project list shows what there is\n", "permission", "list", "--project", "x")
+	fails(t, "remit: project \"x\" does not exist\nhint: remit project list shows what there is\n", "project", "get", "x")
 }

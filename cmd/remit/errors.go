@@ -89,16 +89,6 @@ func exactly(names ...string) cobra.PositionalArgs {
 	}
 }
 
-// atMost takes one argument for each of the names, or fewer.
-func atMost(names ...string) cobra.PositionalArgs {
-	return func(_ *cobra.Command, args []string) error {
-		if len(args) > len(names) {
-			return usagef("unexpected argument %q", args[len(names)])
-		}
-		return nil
-	}
-}
-
 // atLeast takes one argument for each of the names, and more of the last.
 func atLeast(names ...string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {

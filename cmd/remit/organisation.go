@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/spf13/cobra"
 
@@ -56,7 +57,9 @@ this once: nobody can read it again. Only operators may.`,
 			return c.print(cmd, created, func() error {
 				o, key := created.GetOrganisation(), created.GetApiKey()
 				return handOver(cmd, key, fmt.Sprintf("created organisation %s (%s) and its first owner key, %s (%s)",
-					o.GetName(), o.GetId(), key.GetName(), key.GetId()), "remit organisation delete "+o.GetId())
+					o.GetName(), o.GetId(), key.GetName(), key.GetId()),
+					"remit organisation delete "+o.GetId(),
+					"To work in it: export REMIT_KEY=<this secret> REMIT_PROJECT=default # its first project")
 			})
 		}),
 	}
@@ -121,23 +124,19 @@ cursor to go on from. Only operators may.`,
 func newOrganisationGetCommand(c *connection) *cobra.Command {
 	var fresh freshness
 	cmd := &cobra.Command{
-		Use:   "get [ID]",
-		Short: "Show the key's organisation",
-		Long: `Shows the organisation that the key belongs to, or the one of this id. A key sees
-no organisation but its own.`,
+		Use:        "get",
+		SuggestFor: []string{"show"},
+		Short:      "Show the key's organisation",
+		Long:       "Shows the organisation that the key belongs to. A key sees no other.",
 		Example: `  remit organisation get
   remit organisation get -o json --consistent`,
-		Args: atMost("ID"),
-		RunE: c.runOrganisation(func(cmd *cobra.Command, client organisationv1.OrganisationServiceClient, args []string) error {
+		Args: exactly(),
+		RunE: c.runOrganisation(func(cmd *cobra.Command, client organisationv1.OrganisationServiceClient, _ []string) error {
 			consistency, token, err := fresh.organisationFields()
 			if err != nil {
 				return err
 			}
-			request := &organisationv1.GetOrganisationRequest{Consistency: consistency, Token: token}
-			if len(args) > 0 {
-				request.Id = args[0]
-			}
-			got, err := client.GetOrganisation(cmd.Context(), request)
+			got, err := client.GetOrganisation(cmd.Context(), &organisationv1.GetOrganisationRequest{Consistency: consistency, Token: token})
 			if err != nil {
 				return err
 			}
@@ -178,7 +177,12 @@ nobody can be asked. Only operators may.`,
   remit organisation delete 6f1f4b0e-3c1a-4a65-9d2c-0c7f0f6f2d11 --yes`,
 		Args: exactly("ID"),
 		RunE: c.runOrganisation(func(cmd *cobra.Command, client organisationv1.OrganisationServiceClient, args []string) error {
-			if err := confirm.ask(cmd, fmt.Sprintf("organisation %s with all its projects, keys, roles and grants", args[0])); err != nil {
+			o, err := findOrganisation(cmd, client, args[0])
+			if err != nil {
+				return err
+			}
+			name := fmt.Sprintf("organisation %s (%s, created %s)", o.GetName(), o.GetId(), instant(o.GetCreatedAt()))
+			if err := confirm.ask(cmd, name+" with all its projects, keys, roles and grants"); err != nil {
 				return err
 			}
 			deleted, err := client.DeleteOrganisation(cmd.Context(), &organisationv1.DeleteOrganisationRequest{Id: args[0]})
@@ -186,11 +190,38 @@ nobody can be asked. Only operators may.`,
 				return err
 			}
 			return c.print(cmd, deleted, func() error {
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "deleted organisation %s\n", printable(args[0]))
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "deleted %s\n", printable(name))
 				return err
 			})
 		}),
 	}
 	confirm.addFlag(cmd)
 	return cmd
+}
+
+// findOrganisation looks an organisation up in the list of all: only there do
+// operators see another than their own.
+func findOrganisation(cmd *cobra.Command, client organisationv1.OrganisationServiceClient, id string) (*organisationv1.Organisation, error) {
+	var found *organisationv1.Organisation
+	all := paging{limit: math.MaxInt}
+	_, err := all.each(func(page *paginationv1.PaginationRequest) (int, *paginationv1.PaginationResponse, error) {
+		answer, err := client.ListOrganisations(cmd.Context(), &organisationv1.ListOrganisationsRequest{
+			Pagination:  page,
+			Consistency: organisationv1.Consistency_FULLY_CONSISTENT,
+		})
+		for _, o := range answer.GetOrganisations() {
+			if o.GetId() == id {
+				found = o
+				return 0, nil, err // no further page is needed
+			}
+		}
+		return len(answer.GetOrganisations()), answer.GetPagination(), err
+	})
+	if err == nil && found == nil {
+		err = &failure{
+			message: fmt.Sprintf("no organisation has the id %q: nothing changed", id),
+			hint:    "remit organisation list shows what there is",
+		}
+	}
+	return found, err
 }

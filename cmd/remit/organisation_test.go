@@ -20,6 +20,7 @@ func TestOrganisationCreate(t *testing.T) {
 	expect(t, outcome{exitOK, "remit_secret\n", trim(`
 created organisation acme (id-1) and its first owner key, owner (id-2)
 This is its secret, shown this once:
+To work in it: export REMIT_KEY=<this secret> REMIT_PROJECT=default # its first project
 `)}, "organisation", "create", "acme")
 	prints(t, `
 {
@@ -52,14 +53,11 @@ Updated:  -
 ID:       org
 `
 	prints(t, shown, "organisation", "get")
-	prints(t, shown, "organisation", "get", "org", "--consistent")
-	if got := last[*organisationv1.GetOrganisationRequest](t, f); got.GetId() != "org" || got.GetConsistency() != organisationv1.Consistency_FULLY_CONSISTENT {
+	prints(t, shown, "organisation", "get", "--consistent")
+	if got := last[*organisationv1.GetOrganisationRequest](t, f); got.GetId() != "" || got.GetConsistency() != organisationv1.Consistency_FULLY_CONSISTENT {
 		t.Errorf("sent %v", got)
 	}
-	fails(t, `
-remit: Permission denied: missing required permission 'organisation.get' on resource '/organisation/other'
-hint: remit whoami shows what the key holds; an owner can grant it: remit grant key:ID --project remit --permission organisation.get --on /organisation/other
-`, "organisation", "get", "other")
+	fails(t, "remit: unexpected argument \"org\"\nhint: remit organisation get --help shows how\n", "organisation", "get", "org")
 	prints(t, `
 Name:     Acme Ltd
 Created:  2026-01-02T03:04:05Z
@@ -100,18 +98,18 @@ func TestOrganisationDelete(t *testing.T) {
 	f := startFake(t)
 	stage(t, "organisation create acme")
 	fails(t, `
-remit: not confirmed, so nothing changed: this deletes organisation id-1 with all its projects, keys, roles and grants
+remit: not confirmed, so nothing changed: this deletes organisation acme (id-1, created 2026-01-02T03:04:05Z) with all its projects, keys, roles and grants
 hint: --yes deletes without asking
 `, "organisation", "delete", "id-1")
 	if len(f.organisations) != 1 {
 		t.Error("it was deleted unasked")
 	}
-	prints(t, "deleted organisation id-1\n", "organisation", "delete", "id-1", "--yes")
+	prints(t, "deleted organisation acme (id-1, created 2026-01-02T03:04:05Z)\n", "organisation", "delete", "id-1", "--yes")
 	if len(f.organisations) != 0 {
 		t.Error("it was not deleted")
 	}
 	fails(t, `
-remit: organisation id-1 does not exist
+remit: no organisation has the id "id-1": nothing changed
 hint: remit organisation list shows what there is
 `, "organisation", "delete", "id-1", "--yes")
 	stage(t, "organisation create acme")
@@ -120,6 +118,19 @@ hint: remit organisation list shows what there is
   "token": "o4"
 }
 `, "organisation", "delete", "id-3", "--yes", "-o", "json")
+
+	// It is looked for on every page.
+	for i := range 250 {
+		name := fmt.Sprintf("o%03d", i)
+		f.organisations[name] = &organisationv1.Organisation{Id: "id-" + name, Name: name}
+	}
+	stage(t, "organisation delete id-o240 --yes")
+	if f.requests = nil; remit(t, "organisation", "delete", "id-o240", "--yes").code != exitError || len(f.requests) != 3 {
+		t.Errorf("looked with %d requests", len(f.requests))
+	}
+	if f.requests = nil; remit(t, "organisation", "delete", "id-o000", "--yes").code != exitOK || len(f.requests) != 2 {
+		t.Errorf("deleted with %d requests", len(f.requests))
+	}
 }
 
 func TestProjectCreateAndList(t *testing.T) {
@@ -170,7 +181,10 @@ hint: --yes deletes without asking
 		t.Error("it was deleted unasked")
 	}
 	prints(t, "deleted project staging\n", "project", "delete", "staging", "--yes")
-	prints(t, "no project is called staging: nothing changed\n", "project", "delete", "staging")
+	const absent = "remit: project \"staging\" does not exist\nhint: remit project list shows what there is\n"
+	for _, flags := range []string{"", "--yes", "-o json", "-o json --yes"} {
+		fails(t, absent, append([]string{"project", "delete", "staging"}, strings.Fields(flags)...)...)
+	}
 	stage(t, "project create staging")
 	prints(t, `
 {
@@ -179,9 +193,33 @@ hint: --yes deletes without asking
 `, "project", "delete", "staging", "-o", "json", "--yes")
 }
 
+func TestProjectGet(t *testing.T) {
+	f := startFake(t)
+	prints(t, `
+Name:          production
+Created:       2026-01-02T03:04:05Z
+Organisation:  org
+`, "project", "get", "production", "--consistent")
+	if got := last[*organisationv1.GetProjectRequest](t, f); got.GetConsistency() != organisationv1.Consistency_FULLY_CONSISTENT {
+		t.Errorf("sent %v", got)
+	}
+	prints(t, `
+{
+  "project": {
+    "organisation_id": "org",
+    "name": "production",
+    "created_at": "2026-01-02T03:04:05.600Z"
+  },
+  "token": ""
+}
+`, "project", "get", "production", "-o", "json")
+	fails(t, "remit: NAME is missing\nhint: remit project get --help shows how\n", "project", "get")
+}
+
 // /dev/null looks like a terminal and never answers.
 func TestConfirmAsks(t *testing.T) {
 	startFake(t)
+	stage(t, "organisation create acme")
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
@@ -189,8 +227,8 @@ func TestConfirmAsks(t *testing.T) {
 	defer null.Close()
 	var stdout, stderr strings.Builder
 	code := Main(t.Context(), []string{"organisation", "delete", "id-1"}, null, &stdout, &stderr)
-	want := "Delete organisation id-1 with all its projects, keys, roles and grants, for ever? Type yes: \n" +
-		"remit: not confirmed, so nothing changed: this deletes organisation id-1 with all its projects, keys, roles and grants\n" +
+	want := "Delete organisation acme (id-1, created 2026-01-02T03:04:05Z) with all its projects, keys, roles and grants, for ever? Type yes: \n" +
+		"remit: not confirmed, so nothing changed: this deletes organisation acme (id-1, created 2026-01-02T03:04:05Z) with all its projects, keys, roles and grants\n" +
 		"hint: --yes deletes without asking\n"
 	if code != exitError || stdout.String() != "" || stderr.String() != want {
 		t.Errorf("exit code %d, stdout %q, stderr\n%s", code, stdout.String(), stderr.String())
@@ -317,7 +355,7 @@ func TestWhoAmI(t *testing.T) {
 	expect(t, outcome{exitOK, trim(`
 Key:           ci
 Principal:     key:k
-Project:       production
+Project:       production, so it acts on that project alone
 Organisation:  own (org)
 Operator:      no
 `), "It was granted nothing in the project remit: it may only check.\n"}, "whoami")
@@ -337,6 +375,19 @@ Operator:      yes
 RESOURCE                              ROLES          PERMISSIONS
 /organisation/org                     owner, viewer  -
 /organisation/org/project/production  -              role.get
+`, "whoami")
+
+	f.me.ProjectName, f.me.Operator, f.me.Assignments = "production", false, f.me.Assignments[1:]
+	prints(t, `
+Key:           ci
+Principal:     key:k
+Project:       production, so it acts on that project alone
+Organisation:  own (org)
+Operator:      no
+
+Granted to it, which holds in the project production only:
+RESOURCE                              ROLES  PERMISSIONS
+/organisation/org/project/production  -      role.get
 `, "whoami")
 
 	f.me = &organisationv1.WhoAmIResponse{Token: "o9"}

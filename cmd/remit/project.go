@@ -12,7 +12,7 @@ import (
 func newProjectCommand(c *connection) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "project",
-		Short: "Create, list and delete projects",
+		Short: "Create, show, list and delete projects",
 		Long: `A project has permissions, roles and grants of its own. The built-in project remit
 holds who may do what with the organisation itself. The commands about a project
 take its name by --project.`,
@@ -22,8 +22,16 @@ take its name by --project.`,
 	c.addNodeFlags(cmd)
 	return family(cmd,
 		newProjectCreateCommand(c),
+		newProjectGetCommand(c),
 		newProjectListCommand(c),
 		newProjectDeleteCommand(c))
+}
+
+func printProject(cmd *cobra.Command, p *organisationv1.Project) error {
+	return writeFields(cmd.OutOrStdout(),
+		field{"Name", []string{p.GetName()}},
+		field{"Created", []string{instant(p.GetCreatedAt())}},
+		field{"Organisation", []string{p.GetOrganisationId()}})
 }
 
 func newProjectCreateCommand(c *connection) *cobra.Command {
@@ -42,14 +50,40 @@ A name is a lower-case letter or digit and then up to 62 of these and of -.`,
 				return err
 			}
 			return c.print(cmd, created, func() error {
-				p := created.GetProject()
-				return writeFields(cmd.OutOrStdout(),
-					field{"Name", []string{p.GetName()}},
-					field{"Created", []string{instant(p.GetCreatedAt())}},
-					field{"Organisation", []string{p.GetOrganisationId()}})
+				return printProject(cmd, created.GetProject())
 			})
 		}),
 	}
+}
+
+func newProjectGetCommand(c *connection) *cobra.Command {
+	var fresh freshness
+	cmd := &cobra.Command{
+		Use:        "get NAME",
+		SuggestFor: []string{"show"},
+		Short:      "Show a project",
+		Long:       "Shows one project with its organisation's id and when it was created.",
+		Example: `  remit project get staging
+  remit project get staging -o json --consistent`,
+		Args: exactly("NAME"),
+		RunE: c.runOrganisation(func(cmd *cobra.Command, client organisationv1.OrganisationServiceClient, args []string) error {
+			consistency, token, err := fresh.organisationFields()
+			if err != nil {
+				return err
+			}
+			got, err := client.GetProject(cmd.Context(), &organisationv1.GetProjectRequest{
+				ProjectName: args[0],
+				Consistency: consistency,
+				Token:       token,
+			})
+			if err != nil {
+				return err
+			}
+			return c.print(cmd, got, func() error { return printProject(cmd, got.GetProject()) })
+		}),
+	}
+	fresh.addFlags(cmd)
+	return cmd
 }
 
 func newProjectListCommand(c *connection) *cobra.Command {
@@ -120,20 +154,15 @@ back, so it asks first, or needs --yes where nobody can be asked.`,
   remit project delete staging --yes`,
 		Args: exactly("NAME"),
 		RunE: c.runOrganisation(func(cmd *cobra.Command, client organisationv1.OrganisationServiceClient, args []string) error {
-			// JSON is the answer alone.
-			found := true
-			if c.output != asJSON {
+			if !confirm.yes {
+				// Nobody is asked about what is not there.
 				_, err := client.GetProject(cmd.Context(), &organisationv1.GetProjectRequest{
 					ProjectName: args[0],
 					Consistency: organisationv1.Consistency_FULLY_CONSISTENT,
 				})
-				if found, err = exists(err); err != nil {
+				if err != nil && !isDenied(err) {
 					return err
 				}
-			}
-			if !found {
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "no project is called %s: nothing changed\n", printable(args[0]))
-				return err
 			}
 			if err := confirm.ask(cmd, fmt.Sprintf("project %s with all its permissions, roles, grants and keys", args[0])); err != nil {
 				return err

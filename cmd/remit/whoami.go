@@ -63,13 +63,14 @@ valid key may ask.`,
 // printCaller prints who calls, and then what it was granted.
 func printCaller(cmd *cobra.Command, me *organisationv1.WhoAmIResponse, part *paging) error {
 	project := me.GetProjectName()
+	reach := ", so it acts on that project alone"
 	if project == builtInProject {
-		project += ", so it acts on every project of the organisation"
+		reach = ", so it acts on every project of the organisation"
 	}
 	err := writeFields(cmd.OutOrStdout(),
 		field{"Key", []string{me.GetApiKey().GetName()}},
 		field{"Principal", []string{me.GetPrincipal()}},
-		field{"Project", []string{project}},
+		field{"Project", []string{project + reach}},
 		field{"Organisation", []string{fmt.Sprintf("%s (%s)", me.GetOrganisation().GetName(), me.GetOrganisation().GetId())}},
 		field{"Operator", []string{yesNo(me.GetOperator())}})
 	if err != nil {
@@ -87,6 +88,9 @@ func printCaller(cmd *cobra.Command, me *organisationv1.WhoAmIResponse, part *pa
 	}
 	if len(l.rows) > 0 {
 		fmt.Fprintln(cmd.OutOrStdout())
+		if project != builtInProject {
+			fmt.Fprintln(cmd.OutOrStdout(), printable(fmt.Sprintf("Granted to it, which holds in the project %s only:", project)))
+		}
 	}
 	return part.print(cmd, l, me.GetPagination())
 }
