@@ -49,8 +49,8 @@ func TestBlindKeyReplacesNothing(t *testing.T) {
 	const denied = "remit: Permission denied: missing required permission 'get' on resource '/organisation/org'\n" +
 		"hint: remit whoami shows what the key holds; an owner can grant it: remit grant key:ID --project remit --permission get --on /organisation/org\n"
 	for _, test := range []struct{ args, hint string }{
-		{"permission create document.read", "create looks first whether there is one, which needs permission.get; --replace does not look"},
-		{"role create document_editor", "create looks first whether there is one, which needs role.get; --replace does not look"},
+		{"permission create document.read", "create looks first whether there is one, which needs permission.get; --replace does not, and replaces what is there"},
+		{"role create document_editor", "create looks first whether there is one, which needs role.get; --replace does not, and replaces what is there"},
 		{"permission update document.read --rename doc.read",
 			"the description is read first, to keep it, which needs permission.get; with --description it is not"},
 		{"role update document_editor --rename editor",

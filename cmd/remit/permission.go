@@ -71,7 +71,7 @@ of . _ : - (document.read).`,
 					Consistency: permissionsv1.Consistency_FULLY_CONSISTENT,
 				})
 				if found, err := exists(err); err != nil {
-					return adviseLook(err, "create looks first whether there is one, which needs permission.get; --replace does not look")
+					return adviseLook(err, "create looks first whether there is one, which needs permission.get; --replace does not, and replaces what is there")
 				} else if found {
 					return &failure{
 						message: fmt.Sprintf("permission %q exists already", args[0]),

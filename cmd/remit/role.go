@@ -83,7 +83,7 @@ are replaced, and it stays granted where it is.`,
 					Consistency: permissionsv1.Consistency_FULLY_CONSISTENT,
 				})
 				if found, err := exists(err); err != nil {
-					return adviseLook(err, "create looks first whether there is one, which needs role.get; --replace does not look")
+					return adviseLook(err, "create looks first whether there is one, which needs role.get; --replace does not, and replaces what is there")
 				} else if found && present.GetName() == args[0] {
 					return &failure{
 						message: fmt.Sprintf("role %q exists already", args[0]),
