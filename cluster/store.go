@@ -118,7 +118,25 @@ func (s *store) StoreLogs(entries []*raft.Log) error {
 	return s.write(func() error { return s.bolt.StoreLogs(entries) })
 }
 
+// deleteStep is how many entries one commit removes: entries to store wait for it.
+const deleteStep = 500
+
+// DeleteRange removes entries. From the log's beginning, behind a snapshot, it goes
+// in steps, so that no write waits for a hundred thousand of them; a crash
+// in between leaves entries that the snapshot holds too. At the log's end, where
+// they contradict a new leader's, they go at once: a crash must not leave a gap.
 func (s *store) DeleteRange(first, last uint64) error {
+	begin, err := s.FirstIndex()
+	if err != nil {
+		return err
+	}
+	for first == begin && last-first >= deleteStep {
+		if err := s.write(func() error { return s.bolt.DeleteRange(first, first+deleteStep-1) }); err != nil {
+			return err
+		}
+		first += deleteStep
+		begin = first
+	}
 	return s.write(func() error { return s.bolt.DeleteRange(first, last) })
 }
 
