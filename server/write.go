@@ -98,7 +98,7 @@ func requestID(ctx context.Context) (fsm.ID, error) {
 
 const (
 	sweepInterval = time.Second
-	sweepLimit    = 1000 // of one command: some milliseconds of everyone's time
+	sweepLimit    = 500 // of one command: some milliseconds of everyone's time
 	sweepTurn     = 8    // commands before it is another project's turn
 )
 
