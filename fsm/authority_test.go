@@ -124,11 +124,11 @@ func TestGrantsInTheBuiltInProject(t *testing.T) {
 	for _, c := range []struct {
 		key     ID
 		body    *Grant
-		missing string // "" if it is allowed
+		missing string // a permission, or the role "owner"; "" if it is allowed
 	}{
 		// Oneself an owner, with the right to grant alone.
-		{emptyKey, toSelf(own(), nil, roleOwner), "permission.create"},
-		{emptyKey, toSelf(own("project", "production"), nil, roleOwner), "permission.create"},
+		{emptyKey, toSelf(own(), nil, roleOwner), "owner"},
+		{emptyKey, toSelf(own("project", "production"), nil, roleOwner), "owner"},
 		{emptyKey, toSelf(own(), nil, roleEditor), "permission.create"},
 		{emptyKey, toSelf(own(), nil, roleViewer), "permission.get"},
 		{emptyKey, toSelf(own(), []string{"apiKeys.create"}), "apiKeys.create"},
@@ -139,11 +139,11 @@ func TestGrantsInTheBuiltInProject(t *testing.T) {
 		{viewerKey, grant(own(), nil, roleViewer), ""},
 		{viewerKey, grant(own("role", "x"), []string{"role.get"}), ""},
 		{viewerKey, grant(own(), nil, roleEditor), "permission.create"},
-		{viewerKey, grant(own(), nil, roleViewer, roleOwner), "permission.create"},
+		{viewerKey, grant(own(), nil, roleViewer, roleOwner), "owner"},
 		{viewerKey, grant(own(), []string{"audit.get"}), "audit.get"},
 		{editorKey, grant(own(), nil, roleEditor, roleViewer), ""},
-		{editorKey, grant(own(), nil, roleOwner), "organisation.update"},
-		{editorKey, grant(own("a", "b"), nil, roleOwner), "organisation.update"},
+		{editorKey, grant(own(), nil, roleOwner), "owner"},
+		{editorKey, grant(own("a", "b"), nil, roleOwner), "owner"},
 		{editorKey, grant(own(), []string{"apiKeys.invalidate"}), "apiKeys.invalidate"},
 		{rootID, grant(own(), nil, roleOwner), ""},
 
@@ -154,6 +154,8 @@ func TestGrantsInTheBuiltInProject(t *testing.T) {
 		switch {
 		case c.missing == "":
 			m.mustBy(by(c.key, c.body))
+		case c.missing == RoleOwner:
+			m.refuses(by(c.key, c.body), CodePermissionDenied, missingOwner(c.body.URI))
 		case strings.Contains(c.missing, " "):
 			m.refuses(by(c.key, c.body), CodePermissionDenied, c.missing)
 		default:
@@ -257,6 +259,7 @@ func TestStrongerRights(t *testing.T) {
 	m.mustBy(by(actor, &UpdateRole{m.scope, editorID, "chief", "", nil}))
 
 	// And a permission.
+	m.must(&Grant{builtInScope, principal, own("permission", "doc.read"), []ID{permissionID("permission.update")}, nil})
 	m.refuses(by(actor, &UpdatePermission{m.scope, readID, "doc.open", ""}), CodePermissionDenied, missing("permission.update", own("permission", "doc.open")))
 	m.refuses(by(actor, &UpdatePermission{m.scope, readID, "doc.write", ""}), CodePermissionDenied, missing("permission.update", own("permission", "doc.write")))
 	m.mustBy(by(actor, &UpdatePermission{m.scope, readID, "", "again"}))

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/remit-io/remit/index"
 )
 
 func (m *machine) check(principal string, uris, permissions []string) (Decision, error) {
@@ -172,6 +174,80 @@ func TestCheckOfMany(t *testing.T) {
 	}
 	m.wantMissing("u", []string{"/a", "/x", "/x/b"}, back,
 		"/a: "+strings.Join(back[:20], " "), "/x: "+strings.Join(back[:40], " "), "/x/b: "+strings.Join(back[20:40], " "))
+}
+
+// crossroads are all patterns of n segments that are "a" or a wildcard, in order.
+func crossroads(n int) []string {
+	all := []string{""}
+	for range n {
+		var longer []string
+		for _, pattern := range all {
+			longer = append(longer, pattern+"/*", pattern+"/a")
+		}
+		all = longer
+	}
+	return all
+}
+
+// TestCheckGivesUp: wildcards can be arranged so that a walk has no end to speak
+// of. Then there is an error, and never a wrong answer.
+func TestCheckGivesUp(t *testing.T) {
+	m := newFixture(t)
+	all := crossroads(13)
+	var bodies []Body
+	for i, pattern := range all {
+		permissions := []ID{shareID}
+		switch i {
+		case index.MaxCovering - 1:
+			permissions = append(permissions, readID) // the last one that is looked at
+		case index.MaxCovering:
+			permissions = append(permissions, writeID)
+		}
+		bodies = append(bodies, &Grant{m.scope, "usr_big", pattern, permissions, nil})
+		if i < index.MaxCovering {
+			bodies = append(bodies, &Grant{m.scope, "usr_4096", pattern, permissions, nil})
+		}
+	}
+	for _, r := range m.apply(bodies...) {
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+	deep := strings.Repeat("/a", 13)
+	for range 2 {
+		for _, on := range []string{deep, deep + "/b/c", deep + "/"} {
+			m.wantMissing("usr_big", []string{on}, []string{"doc.read"})
+			m.wantMissing("usr_big", []string{on}, []string{"doc.share", "doc.read"})
+			m.wantMissing("usr_4096", []string{on}, []string{"doc.write"}, on+": doc.write") // all of them: no more, and no doubt
+			for _, ask := range [][]string{{"doc.write"}, {"no.such"}, {"doc.read", "doc.share", "doc.write"}} {
+				d, err := m.check("usr_big", []string{"/project/456", on}, ask)
+				var refused *Error
+				if !errors.As(err, &refused) || refused.Code != CodeResourceExhausted || !strings.Contains(refused.Message, `"usr_big" holds too many grants with wildcards`) || !reflect.DeepEqual(d, Decision{}) {
+					t.Errorf("%q on %s: %+v, %v", ask, on, d, err)
+					continue
+				}
+				checkMessage(t, refused)
+			}
+		}
+		// Where they do not lead it is as with anybody.
+		m.wantMissing("usr_big", []string{"/a", "/b", deep[2:]}, []string{"doc.share"}, "/a: doc.share", "/b: doc.share", deep[2:]+": doc.share")
+		m.wantMissing("usr_1", []string{deep}, []string{"doc.read"}, deep+": doc.read")
+
+		got := slices.Collect(m.project().Reaching("usr_big", deep))
+		if len(got) != index.MaxCovering+1 || got[index.MaxCovering].URI != "" || len(got[index.MaxCovering].Permissions) > 0 {
+			t.Fatalf("%d assignments reach it, at last %+v", len(got), got[len(got)-1])
+		}
+		for i, a := range got[:index.MaxCovering] {
+			if a.URI != all[i] {
+				t.Fatalf("assignment %d is on %q", i, a.URI)
+			}
+		}
+		got = slices.Collect(m.project().Reaching("usr_4096", deep))
+		if len(got) != index.MaxCovering || got[len(got)-1].URI == "" {
+			t.Errorf("%d assignments reach it, at last %+v", len(got), got[len(got)-1])
+		}
+		m.restart()
+	}
 }
 
 // TestCheckDoesNotAllocate is about checks that pass; what is missing has to be

@@ -118,7 +118,7 @@ func TestHolds(t *testing.T) {
 // TestAuthorityDoesNotAllocate is about what every call asks.
 func TestAuthorityDoesNotAllocate(t *testing.T) {
 	m := newTenancy(t)
-	for i := range 3000 { // more than fits into a record
+	for i := range MaxBuiltInAssignments - 1 { // more than fits into a record
 		m.must(&Grant{builtInScope, KeyPrincipal(editorKey), own("role", fmt.Sprint(i)), []ID{permissionID("role.get")}, nil})
 	}
 	s := m.store.State()
@@ -150,9 +150,19 @@ func TestDenied(t *testing.T) {
 	if want := "Permission denied: missing required permission 'permission.create' on resource '/organisation/org_123'"; err.Message != want || err.Code != CodePermissionDenied {
 		t.Errorf("%d: %s", err.Code, err.Message)
 	}
+	for n, cut := range map[int]bool{2399: false, 2400: false, 2401: true, 1 << 20: true} {
+		resource := strings.Repeat("x", n)
+		want := "on resource '" + resource[:min(n, 2400)] + "'"
+		if cut {
+			want = strings.TrimSuffix(want, "'") + "…'"
+		}
+		if m := Denied("role.get", resource).Message; !strings.HasSuffix(m, want) {
+			t.Errorf("of %d bytes there are %d in the message", n, len(m))
+		}
+	}
 	for shift := range 4 {
 		long := "/" + strings.Repeat("x", shift) + strings.Repeat("文", 1<<16)
-		if m := Denied("role.get", long).Message; len(m) > 5000 || !utf8.ValidString(m) || !strings.HasSuffix(m, "…'") {
+		if m := Denied("role.get", long).Message; len(m) > 2400+150 || !utf8.ValidString(m) || !strings.HasSuffix(m, "…'") {
 			t.Errorf("of %d bytes it has %d, ends with %q, and is valid UTF-8: %v", len(long), len(m), m[len(m)-8:], utf8.ValidString(m))
 		}
 		m := newTenancy(t)

@@ -87,10 +87,11 @@ func TestCreateKeyRefusals(t *testing.T) {
 		{byCluster(with(func(c *CreateKey) { c.Scope, c.Operator = m.scope, true })), CodeInvalidArgument, `of project "remit", not of "production"`},
 
 		// Nobody gives what he does not hold.
-		{by(viewerKey, newKey(builtInScope, newID, roleOwner)), CodePermissionDenied, missing("permission.create", own())},
-		{by(editorKey, newKey(builtInScope, newID, roleOwner)), CodePermissionDenied, missing("organisation.update", own())},
+		{by(viewerKey, newKey(builtInScope, newID, roleOwner)), CodePermissionDenied, missingOwner(own())},
+		{by(viewerKey, newKey(builtInScope, newID, roleEditor)), CodePermissionDenied, missing("permission.create", own())},
+		{by(editorKey, newKey(builtInScope, newID, roleOwner)), CodePermissionDenied, missingOwner(own())},
 		{by(emptyKey, newKey(builtInScope, newID, roleViewer)), CodePermissionDenied, missing("permission.get", own())},
-		{by(editorKey, newKey(m.scope, newID, roleOwner)), CodePermissionDenied, missing("organisation.update", own())},
+		{by(editorKey, newKey(m.scope, newID, roleOwner)), CodePermissionDenied, missingOwner(own())},
 		{by(appKey, newKey(m.scope, newID, roleViewer)), CodePermissionDenied, missing("permission.get", own())}, // holds it only on the project
 		{by(editorKey, with(func(c *CreateKey) { c.Operator = true })), CodePermissionDenied, "only operators"},
 		{by(acmeKey, &CreateKey{acmeBuiltIn, newID, "k", hashOf(newID), roleOwner, true}), CodePermissionDenied, "only operators"},
@@ -210,11 +211,7 @@ func TestLastOwner(t *testing.T) {
 	m.must(&Grant{builtInScope, KeyPrincipal(editorKey), own() + "/*", nil, []ID{roleOwner}})
 	m.must(newKey(builtInScope, ID{95}, roleOwner))
 	m.must(&InvalidateKey{builtInScope, ID{95}})
-	var all []ID
-	for name := range ManagementPermissions() {
-		all = append(all, permissionID(name))
-	}
-	m.must(&Grant{builtInScope, KeyPrincipal(viewerKey), own(), all, nil}) // all of it, and yet not the role
+	m.must(&Grant{builtInScope, KeyPrincipal(viewerKey), own(), everyPermission(), nil}) // all of it, and yet not the role
 	refusedAll()
 	for _, body := range []Body{ // these may go, however often
 		&Revoke{builtInScope, "usr_boss", own(), nil, []ID{roleOwner}},
@@ -234,7 +231,7 @@ func TestLastOwner(t *testing.T) {
 	// With a second owner either may go, and then the other stays.
 	m.must(&Grant{builtInScope, KeyPrincipal(viewerKey), own(), nil, []ID{roleOwner}})
 	m.restart()
-	m.mustBy(by(viewerKey, revoke(rootID)))
+	m.mustBy(by(rootID, revoke(rootID))) // an operator's key: of an operator
 	m.refuses(byCluster(revoke(viewerKey)), CodePermissionDenied, last)
 	m.refuses(byCluster(&InvalidateKey{builtInScope, viewerKey}), CodePermissionDenied, last)
 	m.must(&InvalidateKey{builtInScope, rootID})

@@ -249,39 +249,13 @@ func (h *history) step(m *model) step {
 		}}
 	case n < 16:
 		c := &UpdatePermission{h.scope, target(permissions), pick(h.r, append(modelPermissions, "")), "new"}
-		return step{c, func(m *model) Code {
-			if _, ok := m.permissions[c.ID]; !ok {
-				return CodeNotFound
-			}
-			if other, ok := m.idOf(c.Name); ok && other != c.ID {
-				return CodeAlreadyExists
-			}
-			if c.Name != "" {
-				m.permissions[c.ID] = c.Name
-			}
-			return 0
-		}}
+		return step{c, func(m *model) Code { return m.updatePermission(c) }}
 	case n < 20:
 		c := &DeletePermission{h.scope, target(permissions)}
-		return step{c, func(m *model) Code {
-			if _, ok := m.permissions[c.ID]; ok {
-				m.forget(c.ID)
-			}
-			return 0
-		}}
+		return step{c, func(m *model) Code { return m.deletePermission(c) }}
 	case n < 30:
 		c := &PutRole{h.scope, h.id(), pick(h.r, modelRoles), "", h.some(permissions, 3)}
-		return step{c, func(m *model) Code {
-			if !allIn(c.Permissions, m.permissions) {
-				return CodeNotFound
-			}
-			id, ok := m.roleOf(c.Name)
-			if !ok {
-				id = c.ID
-			}
-			m.roles[id] = &modelRole{c.Name, setOf(c.Permissions)}
-			return 0
-		}}
+		return step{c, func(m *model) Code { return m.putRole(c) }}
 	case n < 34:
 		c := &UpdateRole{h.scope, target(roles), pick(h.r, append(modelRoles, "")), "new", h.some(permissions, 3)}
 		return step{c, func(m *model) Code {
@@ -324,6 +298,38 @@ func (h *history) step(m *model) step {
 	default:
 		return step{&Sweep{h.scope, 1 + h.r.IntN(6)}, func(*model) Code { return 0 }}
 	}
+}
+
+func (m *model) updatePermission(c *UpdatePermission) Code {
+	if _, ok := m.permissions[c.ID]; !ok {
+		return CodeNotFound
+	}
+	if other, ok := m.idOf(c.Name); ok && other != c.ID {
+		return CodeAlreadyExists
+	}
+	if c.Name != "" {
+		m.permissions[c.ID] = c.Name
+	}
+	return 0
+}
+
+func (m *model) deletePermission(c *DeletePermission) Code {
+	if _, ok := m.permissions[c.ID]; ok {
+		m.forget(c.ID)
+	}
+	return 0
+}
+
+func (m *model) putRole(c *PutRole) Code {
+	if !allIn(c.Permissions, m.permissions) {
+		return CodeNotFound
+	}
+	id, ok := m.roleOf(c.Name)
+	if !ok {
+		id = c.ID
+	}
+	m.roles[id] = &modelRole{c.Name, setOf(c.Permissions)}
+	return 0
 }
 
 func (m *model) grant(c *Grant) Code {

@@ -308,6 +308,7 @@ func TestNothingRevivesWithAProject(t *testing.T) {
 			m.must(&PutPermission{again, readID, "doc.read", ""})
 			m.must(newKey(again, ID{71}, ID{}))
 			m.must(&Grant{builtInScope, KeyPrincipal(ID{71}), uri, nil, []ID{roleOwner}})
+			m.must(&Grant{builtInScope, KeyPrincipal(ID{71}), own("permission"), []ID{permissionID("permission.get")}, nil})
 			m.mustBy(by(ID{71}, &Grant{again, "u", "/a", []ID{readID}, nil}, [2]string{"principal.assignment.delete", uri + "/resource/a"}))
 			sweep()
 			if !m.allows("u", "/a", "doc.read") || !m.finds(ID{71}) {

@@ -103,6 +103,10 @@ func (m *machine) holdsRight(key ID, permission, uri string) bool {
 	return ok && o.Holds(KeyPrincipal(key), permission, uri)
 }
 
+func missingOwner(uri string) string {
+	return "Permission denied: missing required role 'owner' on resource '" + uri + "'"
+}
+
 func missing(permission, uri string) string {
 	return "Permission denied: missing required permission '" + permission + "' on resource '" + uri + "'"
 }

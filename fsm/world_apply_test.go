@@ -15,19 +15,21 @@ func (w *world) grant(e *Envelope, o *worldOrganisation, p *worldProject, c *Gra
 		return CodeNotFound
 	}
 	if p.name == "remit" {
-		if code := w.mayGrant(e, o, c.URI, c.Permissions, c.Roles); code != 0 {
+		if code := w.mayGrant(e, o, c.Principal, c.URI, c.Permissions, c.Roles); code != 0 {
 			return code
 		}
+	} else if !w.mayName(e, o, p, "permission.get", c.Permissions...) {
+		return CodePermissionDenied
 	}
 	return p.model.grant(c)
 }
 
-func (w *world) revoke(o *worldOrganisation, p *worldProject, c *Revoke) Code {
+func (w *world) revoke(e *Envelope, o *worldOrganisation, p *worldProject, c *Revoke) Code {
 	if code := p.model.refuses(c.Permissions, c.Roles); code != 0 {
 		return code
 	}
 	if p.name == "remit" && slices.Contains(c.Roles, w.roleIDs["owner"]) && c.URI == rootOf(o.id) {
-		if k := w.keyOf(o, c.Principal); k != nil && slices.Equal(w.owners(o), []ID{k.id}) {
+		if k, owners := w.keyOf(o, c.Principal), w.owners(o); k != nil && slices.Contains(owners, k.id) && (!w.mayEndOwner(e, o, k) || len(owners) == 1) {
 			return CodePermissionDenied
 		}
 	}
@@ -120,7 +122,7 @@ func (w *world) createKey(e *Envelope, c *CreateKey) Code {
 		if o.named("remit").model.roles[c.Role] == nil {
 			return CodeNotFound
 		}
-		if code := w.mayGrant(e, o, root, nil, []ID{c.Role}); code != 0 {
+		if code := w.mayGrant(e, o, "key:"+c.ID.String(), root, nil, []ID{c.Role}); code != 0 {
 			return code
 		}
 	}
@@ -157,7 +159,8 @@ func (w *world) invalidateKey(e *Envelope, c *InvalidateKey) Code {
 		return 0
 	case w.operators[k.id] && (!w.isOperator(e) || len(w.operators) == 1):
 		return CodePermissionDenied
-	case slices.Equal(w.owners(o), []ID{k.id}):
+	}
+	if owners := w.owners(o); slices.Contains(owners, k.id) && (!w.mayEndOwner(e, o, k) || len(owners) == 1) {
 		return CodePermissionDenied
 	}
 	k.invalidated = true

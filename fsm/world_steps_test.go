@@ -122,18 +122,14 @@ func (h *worldHistory) step(w *world) worldStep {
 	}
 	o := h.organisation(w)
 	e := h.envelope(w, o)
-	judged := func(body Body, within *Scope, apply func(w *world, e *Envelope) Code) worldStep {
-		return worldStep{&Command{e, body}, func(w *world) Code {
-			if code := w.judge(&e, within); code != 0 {
-				return code
-			}
-			return apply(w, &e)
-		}}
-	}
+	judged := judgedBy(e)
 	switch n := h.r.IntN(100); {
 	case n < 40:
 		p := h.project(o)
 		h.scope = Scope{o.id, p.id}
+		if builtIn := o.named("remit"); builtIn != nil && p.name != "remit" && h.r.IntN(12) == 0 {
+			return h.clerk(w, o, builtIn, p)
+		}
 		return inProject(judged, h.history.step(p.model), h.scope)
 	case n < 66:
 		return h.builtInStep(w, o, judged)
@@ -147,6 +143,17 @@ func (h *worldHistory) step(w *world) worldStep {
 // A judging makes a step whose actor is judged first.
 type judging = func(body Body, within *Scope, apply func(w *world, e *Envelope) Code) worldStep
 
+func judgedBy(e Envelope) judging {
+	return func(body Body, within *Scope, apply func(w *world, e *Envelope) Code) worldStep {
+		return worldStep{&Command{e, body}, func(w *world) Code {
+			if code := w.judge(&e, within); code != 0 {
+				return code
+			}
+			return apply(w, &e)
+		}}
+	}
+}
+
 // inProject is a step of one project, with what its organisation adds to it.
 func inProject(judged judging, s step, scope Scope) worldStep {
 	return judged(s.body, &scope, func(w *world, e *Envelope) Code {
@@ -159,17 +166,27 @@ func inProject(judged judging, s step, scope Scope) worldStep {
 		case *Grant:
 			return w.grant(e, o, p, c)
 		case *Revoke:
-			return w.revoke(o, p, c)
+			return w.revoke(e, o, p, c)
 		case *Sweep:
 			if p.name == "remit" {
 				o.sweep(c.Limit)
 			}
 			return 0
 		case *UpdatePermission:
+			if !w.mayName(e, o, p, "permission.update", c.ID) {
+				return CodePermissionDenied
+			}
 			if old, ok := p.model.permissions[c.ID]; ok && p.name != "remit" && c.Name != "" && c.Name != old && !w.may(e, "permission.update", root+"/permission/"+c.Name) {
 				return CodePermissionDenied
 			}
+		case *DeletePermission:
+			if !w.mayName(e, o, p, "permission.delete", c.ID) {
+				return CodePermissionDenied
+			}
 		case *PutRole:
+			if !w.mayName(e, o, p, "permission.get", c.Permissions...) {
+				return CodePermissionDenied
+			}
 			if id, ok := p.model.roleOf(c.Name); ok && p.name != "remit" && !w.may(e, "role.update", root+"/role/"+id.String()) {
 				return CodePermissionDenied
 			}
@@ -208,6 +225,9 @@ func (h *worldHistory) builtInStep(w *world, o *worldOrganisation, judged judgin
 	permissions, roles := h.some(living(builtIn.model.permissions), 2), h.some(living(builtIn.model.roles), 1)
 	switch n := h.r.IntN(20); {
 	case n < 11:
+		if h.r.IntN(6) == 0 {
+			return h.coup(w, o, builtIn)
+		}
 		return inProject(judged, step{&Grant{scope, principal, uri, permissions, roles}, nil}, scope)
 	case n < 17:
 		c := &Revoke{scope, principal, uri, permissions, roles}
@@ -238,15 +258,23 @@ func (h *worldHistory) projectStep(w *world, o *worldOrganisation, judged judgin
 		}
 		return judged(c, &c.Scope, func(w *world, e *Envelope) Code { return w.createProject(c) })
 	case n < 10:
-		deletion := judged(&DeleteProject{scope}, &scope, func(w *world, e *Envelope) Code { return w.deleteProject(scope) })
 		if !h.bulk {
-			return deletion
+			return judged(&DeleteProject{scope}, &scope, func(w *world, e *Envelope) Code { return w.deleteProject(scope) })
 		}
+		deletion := byItself(&DeleteProject{scope}, func(w *world) Code { return w.deleteProject(scope) })
 		if h.r.IntN(2) == 0 {
 			h.grantInBulk(w, o, p)
 		}
 		again := &CreateProject{Scope{o.id, h.id()}, p.name} // too early, where many grants are left
 		h.queue = append(h.queue, deletion, byItself(again, func(w *world) Code { return w.createProject(again) }))
+		if builtIn := o.named("remit"); builtIn != nil {
+			for range 6 { // nor may anybody grant on it, and only who could is told why
+				e := h.envelope(w, o)
+				e.Requires = nil
+				late := &Grant{Scope{o.id, builtIn.id}, "u", rootOf(o.id) + "/project/" + p.name, []ID{w.permissionIDs["audit.get"]}, nil}
+				h.queue = append(h.queue, inProject(judgedBy(e), step{late, nil}, late.Scope))
+			}
+		}
 		// What the keys of this project were granted would else be counted, or
 		// not, when the next one is deleted.
 		for range 2 {
@@ -280,15 +308,17 @@ func (h *worldHistory) projectStep(w *world, o *worldOrganisation, judged judgin
 }
 
 // grantInBulk queues more grants on a project than its deletion removes at once.
-// They come last in order, so that they are what is left.
+// They come last in order, so that they are what is left. Half of the times they
+// would be one principal's, who may not have as many.
 func (h *worldHistory) grantInBulk(w *world, o *worldOrganisation, p *worldProject) {
 	builtIn := o.named("remit")
 	if builtIn == nil || p.name == "remit" {
 		return
 	}
+	principals, id := 1+h.r.IntN(2), h.id()
 	for i := range 1000 + h.r.IntN(100) {
-		scope := Scope{o.id, builtIn.id}
-		c := &Grant{scope, "bulk", fmt.Sprintf("%s/project/%s/~/%d", rootOf(o.id), p.name, i), []ID{w.permissionIDs["role.get"]}, nil}
+		scope, principal := Scope{o.id, builtIn.id}, fmt.Sprintf("bulk %d of %s", i%principals, id)
+		c := &Grant{scope, principal, fmt.Sprintf("%s/project/%s/~/%d", rootOf(o.id), p.name, i), []ID{w.permissionIDs["role.get"]}, nil}
 		h.queue = append(h.queue, byItself(c, func(w *world) Code {
 			o, p, ok := w.project(scope)
 			if !ok {
@@ -302,15 +332,7 @@ func (h *worldHistory) grantInBulk(w *world, o *worldOrganisation, p *worldProje
 // organisationStep draws a command about organisations, or sweeps keys.
 func (h *worldHistory) organisationStep(w *world, o *worldOrganisation, judged judging) worldStep {
 	if len(w.operators) > 0 && h.r.IntN(3) == 0 {
-		e := Envelope{Key: pick(h.r, slices.SortedFunc(maps.Keys(w.operators), ID.compare))}
-		judged = func(body Body, within *Scope, apply func(w *world, e *Envelope) Code) worldStep {
-			return worldStep{&Command{e, body}, func(w *world) Code {
-				if code := w.judge(&e, within); code != 0 {
-					return code
-				}
-				return apply(w, &e)
-			}}
-		}
+		judged = judgedBy(Envelope{Key: pick(h.r, slices.SortedFunc(maps.Keys(w.operators), ID.compare))})
 	}
 	name := pick(h.r, []string{"acme", "Bücher", "acme", ""})
 	switch n := h.r.IntN(10); {

@@ -243,9 +243,9 @@ func TestWithin(t *testing.T) {
 	}
 }
 
-// TestBuilderCovering: what a builder reads is what it has built so far, of those
+// TestBuilderReads: what a builder reads is what it has built so far, of those
 // who hold little and much, and what it handed out stays as it was.
-func TestBuilderCovering(t *testing.T) {
+func TestBuilderReads(t *testing.T) {
 	for seed := range uint64(4) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		m, b := model{}, Index{}.Build()
@@ -269,6 +269,23 @@ func TestBuilderCovering(t *testing.T) {
 			}
 			if want := m.rows(func(p, pattern string) bool { return p == principal && modelCovers(pattern, uri) }); !slices.Equal(got, want) {
 				t.Fatalf("seed %d, step %d: what reaches %s for %s is\n%v\nwant\n%v", seed, step, uri, principal, got, want)
+			}
+			got = nil
+			for pattern, value := range b.Held(principal) {
+				got = append(got, principal+" "+pattern+" "+value)
+			}
+			if want := m.rows(func(p, _ string) bool { return p == principal }); !slices.Equal(got, want) {
+				t.Fatalf("seed %d, step %d: %s holds\n%v\nwant\n%v", seed, step, principal, got, want)
+			}
+			got = nil
+			for pattern, p := range b.Within(uri) {
+				got = append(got, p+" "+pattern+" "+m[[2]string{p, pattern}])
+			}
+			slices.Sort(got)
+			if want := m.rows(func(_, pattern string) bool {
+				return pattern == uri || strings.HasPrefix(pattern, strings.TrimSuffix(uri, "/")+"/")
+			}); !slices.Equal(got, want) {
+				t.Fatalf("seed %d, step %d: within %s there are\n%v\nwant\n%v", seed, step, uri, got, want)
 			}
 		}
 		x := b.Index()
