@@ -99,7 +99,7 @@ func requestID(ctx context.Context) (fsm.ID, error) {
 const (
 	sweepInterval = time.Second
 	sweepLimit    = 500 // of one command: some milliseconds of everyone's time
-	sweepTurn     = 8    // commands before it is another project's turn
+	sweepTurn     = 8   // commands before it is another project's turn
 )
 
 // sweep removes what deletes left behind, step by step. Only the leader's
