@@ -194,7 +194,7 @@ func (b *batch) requireAll(uri string, set permissionSet) *Error {
 // the project's permissions, under the names that they have now: one may have
 // been renamed since the caller looked.
 func (b *batch) requireNamed(management string, scope Scope, p *draft, ids []ID) *Error {
-	if b.actor == nil || p.IsBuiltIn() {
+	if b.actor == nil {
 		return nil
 	}
 	for _, id := range ids {
