@@ -106,13 +106,16 @@ func (c *call) authorize() ([]fsm.Requirement, error) {
 	if err := c.reaches(r.reach); err != nil {
 		return nil, err
 	}
-	own := fsm.ManagementURI(c.organisation.ID)
+	if len(r.rights) == 0 {
+		return nil, nil
+	}
+	actor, own := c.actor(), fsm.ManagementURI(c.organisation.ID)
 	requires := make([]fsm.Requirement, 0, len(r.rights))
 	for _, needed := range r.rights {
 		places := needed.on.expand(c, c.request)
 		suffixes := make([]string, 0, len(places))
 		for _, p := range places {
-			if !c.organisation.Holds(c.actor, needed.permission, p.uri) {
+			if !c.organisation.Holds(actor, needed.permission, p.uri) {
 				return nil, fsm.Denied(needed.permission, p.sent)
 			}
 			suffixes = append(suffixes, strings.TrimPrefix(p.uri, own))

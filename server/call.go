@@ -30,7 +30,6 @@ const KeyPrefix = "remit_"
 type call struct {
 	state        *fsm.State
 	key          *fsm.Key
-	actor        string // the principal of the key
 	organisation *fsm.Organisation
 	method       string
 	request      any
@@ -136,6 +135,9 @@ func authenticate(ctx context.Context, state *fsm.State) (*call, error) {
 	return callWith(sha256.Sum256([]byte(secret)), state)
 }
 
+// actor is the principal that the caller is.
+func (c *call) actor() string { return fsm.KeyPrincipal(c.key.ID) }
+
 // callWith finds a key by its hash, so the time of a look-up says nothing about the
 // secrets of others.
 func callWith(hash [32]byte, state *fsm.State) (*call, error) {
@@ -143,7 +145,7 @@ func callWith(hash [32]byte, state *fsm.State) (*call, error) {
 	if !ok {
 		return nil, unauthenticated("the API key is not valid: check that it is complete, of this cluster, and not invalidated")
 	}
-	return &call{state: state, key: key, actor: fsm.KeyPrincipal(key.ID), organisation: organisation}, nil
+	return &call{state: state, key: key, organisation: organisation}, nil
 }
 
 // allowedAt authorizes the call once more, at the state that its answer comes

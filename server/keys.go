@@ -113,18 +113,18 @@ func (s *Server) WhoAmI(ctx context.Context, req *organisationv1.WhoAmIRequest) 
 	if err != nil {
 		return nil, err
 	}
-	list := builtIn.listing("whoami", c.actor)
+	list := builtIn.listing("whoami", c.actor())
 	limit, behind, err := list.page(state, req.Pagination)
 	if err != nil {
 		return nil, err
 	}
-	taken, more := page(builtIn.Assignments(c.actor, behind), limit,
+	taken, more := page(builtIn.Assignments(c.actor(), behind), limit,
 		func(fsm.Assignment) bool { return true },
 		func(a fsm.Assignment) int { return fieldBytes + len(a.URI) + weighPermissions(a.Permissions) })
 	key := keyMessage(c.key)
 	key.Operator = state.IsOperator(c.key.ID)
 	resp := &organisationv1.WhoAmIResponse{
-		ApiKey: key, Principal: c.actor, Organisation: organisationMessage(o), ProjectName: c.key.Project, Operator: key.Operator,
+		ApiKey: key, Principal: c.actor(), Organisation: organisationMessage(o), ProjectName: c.key.Project, Operator: key.Operator,
 		Pagination: &paginationv1.PaginationResponse{}, Token: s.tokenOf(state),
 	}
 	for _, a := range taken {

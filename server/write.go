@@ -35,7 +35,7 @@ func (s *Server) write(ctx context.Context, body fsm.Body) (fsm.Result, string, 
 	}
 	command := &fsm.Command{
 		Envelope: fsm.Envelope{
-			Request: request, Key: c.key.ID, Actor: c.actor, Peer: peerOf(ctx),
+			Request: request, Key: c.key.ID, Actor: c.actor(), Peer: peerOf(ctx),
 			Time: time.Now().UnixMilli(), Requires: c.requires,
 		},
 		Body: body,
