@@ -102,6 +102,14 @@ func (b *batch) setSweeping(scope Scope, sweeping bool) {
 	}
 }
 
+// organisation returns an organisation as built so far, not to be changed.
+func (b *batch) organisation(id ID) (*Organisation, bool) {
+	if t, ok := b.tenants[id]; ok {
+		return &t.Organisation, true
+	}
+	return b.state.Organisation(id)
+}
+
 // tenant returns the draft of an organisation.
 func (b *batch) tenant(id ID) (*tenant, *Error) {
 	if t, ok := b.tenants[id]; ok {

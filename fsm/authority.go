@@ -60,12 +60,16 @@ func Denied(permission, resource string) *Error {
 // Holds reports whether a principal holds a management permission on a
 // management URI, directly, by a role, or from above. It does not allocate.
 func (o *Organisation) Holds(principal, permission, uri string) bool {
+	want, ok := builtInProject.named[permission]
+	return ok && o.held(principal, uri)&want != 0
+}
+
+func (o *Organisation) held(principal, uri string) permissionSet {
 	p, ok := o.Project(BuiltInProject)
 	if !ok {
-		return false
+		return 0
 	}
-	want, ok := builtInProject.named[permission]
-	return ok && builtInProject.setOf(p.assignments.Covering(principal, uri))&want != 0
+	return builtInProject.setOf(p.assignments.Covering(principal, uri))
 }
 
 // IsOperator reports whether the key may run the cluster.
@@ -118,27 +122,20 @@ func (b *batch) requireOperator() *Error {
 	return errorf(CodePermissionDenied, "Permission denied: only operators of the cluster may do this")
 }
 
-// heldBy returns the management permissions that a key holds on a URI.
+// heldBy returns the management permissions that a key holds on a URI, as built
+// so far.
 func (b *batch) heldBy(key *Key, uri string) permissionSet {
 	principal := KeyPrincipal(key.ID)
 	if t, ok := b.tenants[key.Organisation]; ok {
-		if p, ok := t.Project(BuiltInProject); ok {
-			if d, ok := t.drafts[p.ID]; ok {
-				return builtInProject.setOf(d.builder.Covering(principal, uri))
-			}
-			return builtInProject.setOf(p.assignments.Covering(principal, uri))
+		if d, ok := t.drafts[must(t.Project(BuiltInProject)).ID]; ok {
+			return builtInProject.setOf(d.builder.Covering(principal, uri))
 		}
-		return 0
 	}
-	o, ok := b.state.Organisation(key.Organisation)
+	o, ok := b.organisation(key.Organisation)
 	if !ok {
 		return 0
 	}
-	p, ok := o.Project(BuiltInProject)
-	if !ok {
-		return 0
-	}
-	return builtInProject.setOf(p.assignments.Covering(principal, uri))
+	return o.held(principal, uri)
 }
 
 // MaxBuiltInAssignments bounds what one principal holds in a built-in project, in

@@ -79,10 +79,7 @@ func (b *batch) livingKey(id ID) (*Key, bool) {
 
 // isLiving reports whether the key's organisation and project are still there.
 func (b *batch) isLiving(k *Key) bool {
-	if t, ok := b.tenants[k.Organisation]; ok {
-		return t.has(k)
-	}
-	o, ok := b.state.Organisation(k.Organisation)
+	o, ok := b.organisation(k.Organisation)
 	return ok && o.has(k)
 }
 
@@ -96,7 +93,7 @@ func (b *batch) keyring() keyring {
 
 // addKey adds a new key to its project, which is the tenant's.
 func (b *batch) addKey(t *tenant, p *draft, k *Key) *Error {
-	if err := validateText("key name", k.Name); err != nil {
+	if err := ValidateKeyName(k.Name); err != nil {
 		return err
 	}
 	if k.ID == (ID{}) {

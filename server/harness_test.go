@@ -226,8 +226,8 @@ func (n *node) run() *node {
 func (n *node) listen(more ...func(*grpc.Server)) *grpc.ClientConn {
 	n.t.Helper()
 	listener := bufconn.Listen(1 << 20)
-	s := grpc.NewServer(grpc.UnaryInterceptor(n.server.Interceptor), grpc.StreamInterceptor(n.server.StreamInterceptor),
-		grpc.MaxRecvMsgSize(MaxRequestBytes))
+	s := grpc.NewServer(grpc.InTapHandle(n.server.Tap), grpc.UnaryInterceptor(n.server.Interceptor),
+		grpc.StreamInterceptor(n.server.StreamInterceptor), grpc.MaxRecvMsgSize(MaxRequestBytes))
 	n.server.Register(s)
 	reflection.Register(s)
 	for _, register := range more {

@@ -3,40 +3,20 @@ package server
 import (
 	"context"
 	"errors"
-	"net"
 	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 )
-
-// tapped serves gRPC behind Tap.
-func (n *node) tapped() *grpc.ClientConn {
-	listener := bufconn.Listen(1 << 20)
-	s := grpc.NewServer(grpc.InTapHandle(n.server.Tap), grpc.UnaryInterceptor(n.server.Interceptor),
-		grpc.StreamInterceptor(n.server.StreamInterceptor))
-	n.server.Register(s)
-	go s.Serve(listener)
-	n.t.Cleanup(s.Stop)
-	conn, err := grpc.NewClient("passthrough:///node", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	n.t.Cleanup(func() { conn.Close() })
-	return conn
-}
 
 // Strangers hold a bounded part of the node's memory: so many calls without their
 // message, and no long names.
 func TestPublicCallsAreBounded(t *testing.T) {
 	n := newNode(t).run()
-	conn := n.tapped()
+	conn := n.listen()
 	watch := &grpc.StreamDesc{ServerStreams: true}
 	const method = "/grpc.health.v1.Health/Watch"
 	taken := func() int { return len(n.server.publicReceives) }
