@@ -56,7 +56,7 @@ func (n *Node) Bootstrap(ctx context.Context, clusterID [16]byte) error {
 		return n.raft.BootstrapCluster(raft.Configuration{Servers: []raft.Server{{
 			Suffrage: raft.Voter,
 			ID:       n.serverID(),
-			Address:  raft.ServerAddress(n.RaftAddr()),
+			Address:  raft.ServerAddress(n.serverID()), // addresses are no part of the configuration
 		}}}).Error()
 	})
 	if err != nil {

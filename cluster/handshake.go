@@ -31,7 +31,11 @@ const (
 // connKind says what a connection is for.
 type connKind byte
 
-const kindRaft connKind = 1
+const (
+	kindRaft connKind = iota + 1 // Raft's own
+	kindNode                     // gRPC of the node service
+	kindAPI                      // gRPC of the API, for calls passed on
+)
 
 // verdict is the called node's answer.
 type verdict byte

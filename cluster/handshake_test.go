@@ -90,6 +90,8 @@ func testListener(t *testing.T, self uuid.UUID, cluster *uuid.UUID, peers map[uu
 	return l
 }
 
+func raftOf(l *listener) raftStream { return raftStream{l.kinds[kindRaft]} }
+
 func TestHandshake(t *testing.T) {
 	cluster, other := uuid.New(), uuid.New()
 	called, caller := uuid.New(), uuid.New()
@@ -130,7 +132,7 @@ func TestHandshake(t *testing.T) {
 		if test.wait == 0 {
 			test.wait = patience
 		}
-		conn, err := testListener(t, test.caller, test.cluster, peers).Dial(raft.ServerAddress(test.target), test.wait)
+		conn, err := raftOf(testListener(t, test.caller, test.cluster, peers)).Dial(raft.ServerAddress(test.target), test.wait)
 		if test.want != "" {
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%s: error %v, want one with %q", test.name, err, test.want)
@@ -141,7 +143,7 @@ func TestHandshake(t *testing.T) {
 			t.Errorf("%s: %v", test.name, err)
 			continue
 		}
-		in, err := server.Accept()
+		in, err := raftOf(server).Accept()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -212,8 +214,10 @@ func TestReplication(t *testing.T) {
 	cluster, _ := leader.ClusterID()
 	id := uuid.UUID(cluster)
 	other.cluster.Store(&id)
+	leader.peers.put(peer{ID: other.id, RaftAddr: other.RaftAddr()})
+	other.peers.put(peer{ID: leader.id, RaftAddr: leader.RaftAddr()})
 
-	if err := leader.raft.AddNonvoter(other.serverID(), raft.ServerAddress(other.RaftAddr()), 0, patience).Error(); err != nil {
+	if err := leader.raft.AddNonvoter(other.serverID(), raft.ServerAddress(other.serverID()), 0, patience).Error(); err != nil {
 		t.Fatal(err)
 	}
 	last := mustApply(t, leader, "after")
@@ -232,7 +236,7 @@ func TestReplication(t *testing.T) {
 	}
 
 	// With two voters the leader alone cannot confirm that it leads.
-	if err := leader.raft.AddVoter(other.serverID(), raft.ServerAddress(other.RaftAddr()), 0, patience).Error(); err != nil {
+	if err := leader.raft.AddVoter(other.serverID(), raft.ServerAddress(other.serverID()), 0, patience).Error(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := leader.ReadIndex(t.Context()); err == nil || !strings.Contains(err.Error(), "2 voters") {

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,16 +29,16 @@ type identity struct {
 	address func(id uuid.UUID) (string, error) // of another node
 }
 
-// listener is the one listener for connections between nodes, and the Raft
-// transport's way in and out (raft.StreamLayer). It hands out connections after
-// their handshake, and closes with itself every connection it handed out, since
-// the Raft transport leaves those that wait for a request open.
+// listener is the one listener for connections between nodes. It hands them out
+// after their handshake, each to who serves its kind, and closes with itself
+// every connection it handed out, since the Raft transport leaves those that wait
+// for a request open.
 type listener struct {
 	tcp  net.Listener
 	log  *slog.Logger
 	node identity
 
-	raftConns  chan net.Conn
+	kinds      map[connKind]*kindListener
 	handshakes chan struct{} // holds a token for each handshake under way
 	closed     chan struct{}
 	wg         sync.WaitGroup
@@ -64,10 +65,13 @@ func newListener(tcp net.Listener, log *slog.Logger, node identity) *listener {
 		tcp:        tcp,
 		log:        log,
 		node:       node,
-		raftConns:  make(chan net.Conn),
+		kinds:      make(map[connKind]*kindListener),
 		handshakes: make(chan struct{}, maxHandshakes),
 		closed:     make(chan struct{}),
 		conns:      make(map[*nodeConn]struct{}),
+	}
+	for _, kind := range []connKind{kindRaft, kindNode, kindAPI} {
+		l.kinds[kind] = &kindListener{listener: l, kind: kind, conns: make(chan net.Conn), ended: make(chan struct{})}
 	}
 	l.wg.Add(1)
 	go l.acceptAll()
@@ -116,51 +120,49 @@ func (l *listener) acceptAll() {
 		l.wg.Add(1)
 		go func() {
 			defer l.wg.Done()
-			err := l.admit(tracked)
+			kind, err := l.admit(tracked)
 			<-l.handshakes
 			if err != nil {
 				_ = tracked.Close()
 				l.log.Warn("node connection refused", "from", conn.RemoteAddr().String(), "error", err)
 				return
 			}
-			select {
-			case l.raftConns <- tracked:
-			case <-l.closed:
-			}
+			l.kinds[kind].hand(tracked)
 		}()
 	}
 }
 
 // admit runs the called node's side of the handshake.
-func (l *listener) admit(conn net.Conn) error {
+func (l *listener) admit(conn net.Conn) (connKind, error) {
 	if err := conn.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
-		return err
+		return 0, err
 	}
 	h, err := readHello(conn)
 	if errors.Is(err, errWrongVersion) {
-		return errors.Join(err, writeReply(conn, wrongVersion))
+		return 0, errors.Join(err, writeReply(conn, wrongVersion))
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
 	v := l.judge(h)
 	if err := writeReply(conn, v); err != nil {
-		return err
+		return 0, err
 	}
 	if v != accepted {
-		return fmt.Errorf("node %s of cluster %s called node %s for kind %d; this is node %s: %s", h.caller, h.cluster, h.target, h.kind, l.node.self, v)
+		return 0, fmt.Errorf("node %s of cluster %s called node %s for kind %d; this is node %s: %s", h.caller, h.cluster, h.target, h.kind, l.node.self, v)
 	}
-	return conn.SetDeadline(time.Time{})
+	return h.kind, conn.SetDeadline(time.Time{})
 }
 
 func (l *listener) judge(h hello) verdict {
 	cluster := l.node.cluster()
 	switch {
-	case h.kind != kindRaft:
+	case l.kinds[h.kind] == nil:
 		return wrongKind
-	case cluster == nil:
+	// A node without a cluster is asked to be part of one.
+	case cluster == nil && h.kind != kindNode:
 		return noCluster
-	case h.cluster != *cluster:
+	case cluster != nil && h.cluster != *cluster:
 		return wrongCluster
 	case h.caller == l.node.self:
 		return sameNode
@@ -168,16 +170,6 @@ func (l *listener) judge(h hello) verdict {
 		return wrongTarget
 	}
 	return accepted
-}
-
-// Accept returns the next Raft connection.
-func (l *listener) Accept() (net.Conn, error) {
-	select {
-	case conn := <-l.raftConns:
-		return conn, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
 }
 
 // Addr is the address listened on.
@@ -201,13 +193,8 @@ func (l *listener) Close() error {
 	return err
 }
 
-// Dial opens a Raft connection to a node; Raft's address of a node is its id.
-func (l *listener) Dial(node raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	deadline := time.Now().Add(timeout)
-	target, err := uuid.Parse(string(node))
-	if err != nil {
-		return nil, fmt.Errorf("call node %q: its id is no UUID", node)
-	}
+// dial opens a connection of a kind to a node.
+func (l *listener) dial(ctx context.Context, kind connKind, target uuid.UUID) (net.Conn, error) {
 	cluster := l.node.cluster()
 	if cluster == nil {
 		return nil, fmt.Errorf("call node %s: this node belongs to no cluster yet", target)
@@ -216,8 +203,8 @@ func (l *listener) Dial(node raft.ServerAddress, timeout time.Duration) (net.Con
 	if err != nil {
 		return nil, fmt.Errorf("call node %s: %w", target, err)
 	}
-	dialer := net.Dialer{Deadline: deadline}
-	conn, err := dialer.Dial("tcp", address)
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("call node %s: %w", target, err)
 	}
@@ -225,7 +212,8 @@ func (l *listener) Dial(node raft.ServerAddress, timeout time.Duration) (net.Con
 	if err != nil {
 		return nil, err
 	}
-	err = introduce(tracked, deadline, hello{kind: kindRaft, cluster: *cluster, caller: l.node.self, target: target})
+	deadline, _ := ctx.Deadline()
+	err = introduce(tracked, deadline, hello{kind: kind, cluster: *cluster, caller: l.node.self, target: target})
 	if err != nil {
 		_ = tracked.Close()
 		return nil, fmt.Errorf("call node %s at %s: %w", target, address, err)
@@ -251,6 +239,56 @@ func introduce(conn net.Conn, deadline time.Time, h hello) error {
 	return conn.SetDeadline(time.Time{})
 }
 
+// kindListener is the listener for one kind of connections.
+type kindListener struct {
+	*listener
+	kind  connKind
+	conns chan net.Conn
+	ended chan struct{} // closed with this kind alone
+	once  sync.Once
+}
+
+// hand gives a connection to whoever accepts this kind.
+func (k *kindListener) hand(conn net.Conn) {
+	select {
+	case k.conns <- conn:
+	case <-k.ended:
+		_ = conn.Close()
+	case <-k.listener.closed:
+	}
+}
+
+// Accept returns the next connection of the kind.
+func (k *kindListener) Accept() (net.Conn, error) {
+	select {
+	case conn := <-k.conns:
+		return conn, nil
+	case <-k.ended:
+	case <-k.listener.closed:
+	}
+	return nil, net.ErrClosed
+}
+
+// Close refuses connections of this kind from now on.
+func (k *kindListener) Close() error {
+	k.once.Do(func() { close(k.ended) })
+	return nil
+}
+
+// raftStream is the Raft transport's way in and out (raft.StreamLayer).
+type raftStream struct{ *kindListener }
+
+// Dial opens a Raft connection to a node; Raft's address of a node is its id.
+func (s raftStream) Dial(node raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	target, err := uuid.Parse(string(node))
+	if err != nil {
+		return nil, fmt.Errorf("call node %q: its id is no UUID", node)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return s.dial(ctx, kindRaft, target)
+}
+
 // addressByID makes a node's id its address inside Raft. So votes are remembered
 // by id, connections are pooled by id, and Dial knows whom it calls; where a node
 // is reached is looked up at each Dial.
@@ -258,24 +296,4 @@ type addressByID struct{}
 
 func (addressByID) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 	return raft.ServerAddress(id), nil
-}
-
-// addressOf looks a node's address up in the latest configuration. Raft's own
-// goroutines call it, which start before Open has the node complete.
-func (n *Node) addressOf(id uuid.UUID) (string, error) {
-	select {
-	case <-n.started:
-	case <-n.ctx.Done():
-		return "", n.Err()
-	}
-	future := n.raft.GetConfiguration()
-	if err := future.Error(); err != nil {
-		return "", fmt.Errorf("read the configuration: %w", err)
-	}
-	for _, server := range future.Configuration().Servers {
-		if server.ID == raft.ServerID(id.String()) {
-			return string(server.Address), nil
-		}
-	}
-	return "", errors.New("it is not in the configuration")
 }

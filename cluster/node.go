@@ -57,6 +57,35 @@ type Config struct {
 	NodeName string
 	// RaftAddr is the host:port to listen on for other nodes. Port 0 takes a free one.
 	RaftAddr string
+	// AdvertiseAddr is the host under which other nodes reach this one, where it is
+	// not that of the addresses listened on.
+	AdvertiseAddr string
+	// GossipAddr is the host:port to gossip on, over UDP and TCP; empty for a node
+	// that stays alone.
+	GossipAddr string
+	// GossipKey encrypts gossip: 16, 24 or 32 bytes, the same on all nodes; nil
+	// leaves it open.
+	GossipKey []byte
+	// Seeds are gossip addresses of other nodes, to find the cluster by.
+	Seeds []string
+	// HTTPAddr and GRPCAddr are where clients reach the node; members are told.
+	HTTPAddr, GRPCAddr string
+	// TLS is the node's certificate and the authority it trusts; nil leaves
+	// connections between nodes unencrypted.
+	TLS *TLS
+	// Insecure allows unencrypted connections to other machines.
+	Insecure bool
+	// Replica makes the node one that will never vote.
+	Replica bool
+	// Version is the release the node runs, and Level the newest level of formats
+	// and semantics it supports; members are told.
+	Version string
+	Level   uint32
+	// Describe returns what the state machine's side knows of itself; nil for nothing.
+	Describe func() Description
+	// Digest returns the digest of the state at a checkpoint, as soon as there is
+	// one; nil where there are no checkpoints.
+	Digest func(ctx context.Context, revision uint64) ([]byte, error)
 	// FSM receives the commands. It may also be a raft.BatchingFSM.
 	FSM FSM
 	// Logger receives the node's log lines; nil discards them.
@@ -70,6 +99,17 @@ type Config struct {
 	TrailingLogs uint64
 }
 
+// Description is what is above the log: the part of a node's status that this
+// room does not know.
+type Description struct {
+	// Level is that of the state.
+	Level uint32
+	// NotReady says why the node does not answer default reads; empty if it does.
+	NotReady string
+	// Age is how old the state may be; negative before the first word of a leader.
+	Age time.Duration
+}
+
 // Node is one node of a cluster. Its methods may be called from any goroutine.
 type Node struct {
 	cfg Config
@@ -78,6 +118,7 @@ type Node struct {
 
 	dir       *dataDir
 	store     *store
+	peers     *peers
 	listener  *listener
 	transport *raft.NetworkTransport
 	raft      *raft.Raft
@@ -167,6 +208,7 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 		return nil, err
 	}
 
+	n.peers = openPeers(n.dir.file(peersFile), n.log)
 	tcp, err := net.Listen("tcp", cfg.RaftAddr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for other nodes: %w", err)
@@ -179,7 +221,7 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 	n.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		ServerAddressProvider: addressByID{},
 		Logger:                raftLog.Named("transport"),
-		Stream:                n.listener,
+		Stream:                raftStream{n.listener.kinds[kindRaft]},
 		MaxPool:               transportPool,
 		MaxRPCsInFlight:       transportRequestsInFlight,
 		Timeout:               transportTimeout,

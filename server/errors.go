@@ -14,6 +14,9 @@ import (
 // so that it may be tried again.
 var ErrNotApplied = errors.New("the command was not applied")
 
+// ErrUnreachable marks a node of the cluster that did not answer.
+var ErrUnreachable = errors.New("the node cannot be reached")
+
 // statusOf is the one place where errors become gRPC's. REST derives its own
 // from them.
 func statusOf(err error) error {
