@@ -31,11 +31,21 @@ func (n *Node) ClusterID() ([16]byte, bool) {
 	return [16]byte{}, false
 }
 
+// logEpoch is drawn at Bootstrap and replaced when the cluster is recovered, so
+// that nodes from before a recovery are known. It is zero before Bootstrap, and in
+// a cluster from before there were epochs.
+func (n *Node) logEpoch() uuid.UUID {
+	if epoch := n.epoch.Load(); epoch != nil {
+		return *epoch
+	}
+	return uuid.Nil
+}
+
 // Bootstrap starts a new cluster with this node as its one voter. It happens once
 // in the life of a data folder; the node becomes leader soon after.
 //
-// The order makes a crash between the steps harmless: first the cluster id, which
-// means nothing without Raft state and is overwritten by the next Bootstrap; then
+// The order makes a crash between the steps harmless: first epoch and cluster id, which
+// mean nothing without Raft state and are overwritten by the next Bootstrap; then
 // Raft's term and first entry, two commits, of which the first alone is taken back
 // by the next Open.
 func (n *Node) Bootstrap(ctx context.Context, clusterID [16]byte) error {
@@ -48,11 +58,19 @@ func (n *Node) Bootstrap(ctx context.Context, clusterID [16]byte) error {
 	if id == uuid.Nil {
 		return errors.New("bootstrap: the cluster id must not be zero")
 	}
+	epoch, err := uuid.NewRandom()
+	if err != nil {
+		return fmt.Errorf("bootstrap: draw the log's epoch: %w", err)
+	}
+	if err := writeID(n.dir.file(epochFile), epoch); err != nil {
+		return fmt.Errorf("bootstrap: %w", err)
+	}
 	if err := writeID(n.dir.file(clusterIDFile), id); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
+	n.epoch.Store(&epoch)
 	n.cluster.Store(&id)
-	err := n.await(ctx, func() error {
+	err = n.await(ctx, func() error {
 		return n.raft.BootstrapCluster(raft.Configuration{Servers: []raft.Server{{
 			Suffrage: raft.Voter,
 			ID:       n.serverID(),
@@ -68,7 +86,7 @@ func (n *Node) Bootstrap(ctx context.Context, clusterID [16]byte) error {
 }
 
 // loadCluster takes back a bootstrap that a crash interrupted and otherwise reads
-// the cluster id that belongs to the state.
+// the cluster id and the epoch that belong to the state.
 func (n *Node) loadCluster(snaps raft.SnapshotStore) error {
 	if err := n.requireEntries(snaps); err != nil {
 		return err
@@ -90,6 +108,11 @@ func (n *Node) loadCluster(snaps raft.SnapshotStore) error {
 	if err != nil {
 		return err
 	}
+	epoch, err := readID(n.dir.file(epochFile))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	n.epoch.Store(&epoch)
 	n.cluster.Store(&id)
 	return nil
 }

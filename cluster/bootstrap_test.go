@@ -22,11 +22,21 @@ func TestBootstrapHappensOnce(t *testing.T) {
 	if err := n.Bootstrap(t.Context(), uuid.Nil); err == nil {
 		t.Error("the zero cluster id was taken")
 	}
+	if n.logEpoch() != uuid.Nil {
+		t.Error("a new folder has an epoch")
+	}
 	id := uuid.New()
 	if err := n.Bootstrap(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
+	epoch := n.logEpoch()
+	if epoch == uuid.Nil {
+		t.Error("bootstrap drew no epoch")
+	}
 	for range 2 {
+		if got := n.logEpoch(); got != epoch {
+			t.Errorf("epoch %s, want %s", got, epoch)
+		}
 		if !n.HasState() {
 			t.Error("a bootstrapped node has no state")
 		}
@@ -66,7 +76,8 @@ func TestBootstrapCrash(t *testing.T) {
 	images = append(images,
 		map[string][]byte{nodeIDFile: first[nodeIDFile]},
 		map[string][]byte{nodeIDFile: first[nodeIDFile], logFile: {}},
-		map[string][]byte{nodeIDFile: first[nodeIDFile], logFile: opened[logFile], clusterIDFile: first[clusterIDFile]},
+		map[string][]byte{nodeIDFile: first[nodeIDFile], logFile: opened[logFile], epochFile: first[epochFile]},
+		map[string][]byte{nodeIDFile: first[nodeIDFile], logFile: opened[logFile], epochFile: first[epochFile], clusterIDFile: first[clusterIDFile]},
 		map[string][]byte{nodeIDFile + ".tmp": []byte("half")},
 		map[string][]byte{nodeIDFile: first[nodeIDFile], logFile: opened[logFile], clusterIDFile + ".tmp": []byte("half")},
 	)
@@ -115,5 +126,21 @@ func TestLostIdentity(t *testing.T) {
 				t.Errorf("%s was made anew", name)
 			}
 		}
+	}
+}
+
+// TestFolderWithoutEpoch opens a folder from before there were epochs.
+func TestFolderWithoutEpoch(t *testing.T) {
+	dir := t.TempDir()
+	closeTest(t, startTest(t, testConfig(dir, &listFSM{}), options{}))
+	all := files(t, dir)
+	delete(all, epochFile)
+	n := startTest(t, testConfig(writeFiles(t, all), &listFSM{}), options{})
+	if got := n.logEpoch(); got != uuid.Nil {
+		t.Errorf("epoch %s, want zero", got)
+	}
+	all[epochFile] = []byte("not an id")
+	if _, err := Open(testConfig(writeFiles(t, all), &listFSM{})); err == nil || !strings.Contains(err.Error(), epochFile) {
+		t.Errorf("opened with a damaged epoch: %v", err)
 	}
 }

@@ -17,6 +17,7 @@ const (
 	lockFile      = "LOCK"
 	nodeIDFile    = "node-id"
 	clusterIDFile = "cluster-id"
+	epochFile     = "epoch"
 	logFile       = "raft.db"
 	snapshotDir   = "snapshots"
 )

@@ -10,21 +10,22 @@ import (
 
 // Every connection between nodes begins with a handshake. The caller sends
 //
-//	magic (4 bytes) | version (1) | kind (1) | cluster id (16) | caller's node id (16) | called node's id (16)
+//	magic (4 bytes) | version (1) | kind (1) | cluster id (16) | log epoch (16) | caller's node id (16) | called node's id (16)
 //
 // and the called node answers
 //
 //	magic (4 bytes) | version (1) | verdict (1)
 //
-// or, to something that is not a node, nothing. It keeps nodes of two clusters,
-// and a node that took over another's address, from speaking to each other by
-// mistake; it proves nothing about who is calling.
+// or, to something that is not a node, nothing. It keeps nodes of two clusters, nodes
+// of one cluster from before and after it was recovered, and a node that took over
+// another's address from speaking to each other by mistake; it proves nothing about
+// who is calling.
 const (
 	handshakeMagic   = "RMIT"
-	handshakeVersion = 1
+	handshakeVersion = 2
 
 	helloHead = len(handshakeMagic) + 2
-	helloSize = helloHead + 3*16
+	helloSize = helloHead + 4*16
 	replySize = len(handshakeMagic) + 2
 )
 
@@ -46,6 +47,7 @@ const (
 	wrongKind
 	noCluster
 	wrongCluster
+	wrongEpoch
 	wrongTarget
 	sameNode
 )
@@ -62,6 +64,8 @@ func (v verdict) String() string {
 		return "it belongs to no cluster yet"
 	case wrongCluster:
 		return "it belongs to another cluster"
+	case wrongEpoch:
+		return "the cluster was recovered after it had lost its majority, and one of the two nodes is from before that: remove the data folder of the one that is, and join it again"
 	case wrongTarget:
 		return "it is not the node that was called: another node has taken over the address"
 	case sameNode:
@@ -74,6 +78,7 @@ func (v verdict) String() string {
 type hello struct {
 	kind    connKind
 	cluster uuid.UUID
+	epoch   uuid.UUID
 	caller  uuid.UUID
 	target  uuid.UUID
 }
@@ -88,6 +93,7 @@ func (h hello) write(w io.Writer) error {
 	b = append(b, handshakeMagic...)
 	b = append(b, handshakeVersion, byte(h.kind))
 	b = append(b, h.cluster[:]...)
+	b = append(b, h.epoch[:]...)
 	b = append(b, h.caller[:]...)
 	b = append(b, h.target[:]...)
 	_, err := w.Write(b)
@@ -112,8 +118,9 @@ func readHello(r io.Reader) (hello, error) {
 	h := hello{kind: connKind(b[helloHead-1])}
 	ids := b[helloHead:]
 	copy(h.cluster[:], ids)
-	copy(h.caller[:], ids[16:])
-	copy(h.target[:], ids[32:])
+	copy(h.epoch[:], ids[16:])
+	copy(h.caller[:], ids[32:])
+	copy(h.target[:], ids[48:])
 	return h, nil
 }
 

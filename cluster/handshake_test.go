@@ -15,7 +15,7 @@ import (
 )
 
 func validHello() hello {
-	return hello{kind: kindRaft, cluster: uuid.New(), caller: uuid.New(), target: uuid.New()}
+	return hello{kind: kindRaft, cluster: uuid.New(), epoch: uuid.New(), caller: uuid.New(), target: uuid.New()}
 }
 
 func encodeHello(t testing.TB, h hello) []byte {
@@ -70,7 +70,7 @@ func FuzzReadHello(f *testing.F) {
 }
 
 // testListener is one side of a pair of listeners.
-func testListener(t *testing.T, self uuid.UUID, cluster *uuid.UUID, peers map[uuid.UUID]string) *listener {
+func testListener(t *testing.T, self uuid.UUID, cluster *uuid.UUID, epoch uuid.UUID, peers map[uuid.UUID]string) *listener {
 	t.Helper()
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -79,6 +79,7 @@ func testListener(t *testing.T, self uuid.UUID, cluster *uuid.UUID, peers map[uu
 	l := newListener(tcp, slog.New(slog.DiscardHandler), identity{
 		self:    self,
 		cluster: func() *uuid.UUID { return cluster },
+		epoch:   func() uuid.UUID { return epoch },
 		address: func(id uuid.UUID) (string, error) {
 			if address, ok := peers[id]; ok {
 				return address, nil
@@ -94,10 +95,11 @@ func raftOf(l *listener) raftStream { return raftStream{l.kinds[kindRaft]} }
 
 func TestHandshake(t *testing.T) {
 	cluster, other := uuid.New(), uuid.New()
+	epoch, recovered := uuid.New(), uuid.New()
 	called, caller := uuid.New(), uuid.New()
 	peers := map[uuid.UUID]string{}
-	server := testListener(t, called, &cluster, peers)
-	stateless := testListener(t, called, nil, peers)
+	server := testListener(t, called, &cluster, epoch, peers)
+	stateless := testListener(t, called, nil, uuid.Nil, peers)
 	address := server.Addr().String()
 	unknown, moved := uuid.New(), uuid.New()
 	deaf, err := net.Listen("tcp", "127.0.0.1:0")
@@ -115,16 +117,19 @@ func TestHandshake(t *testing.T) {
 		name    string
 		caller  uuid.UUID
 		cluster *uuid.UUID
+		epoch   uuid.UUID
 		target  string
 		wait    time.Duration
 		want    string // in the error; none if empty
 	}{
-		{name: "same cluster", caller: caller, cluster: &cluster, target: called.String()},
+		{name: "same cluster", caller: caller, cluster: &cluster, epoch: epoch, target: called.String()},
 		{name: "another cluster", caller: caller, cluster: &other, target: called.String(), want: "another cluster"},
+		{name: "recovered cluster", caller: caller, cluster: &cluster, epoch: recovered, target: called.String(), want: "was recovered"},
+		{name: "from before epochs", caller: caller, cluster: &cluster, target: called.String(), want: "was recovered"},
 		{name: "no cluster", caller: caller, target: called.String(), want: "no cluster yet"},
 		{name: "called node without cluster", caller: caller, cluster: &cluster, target: without.String(), want: "no cluster yet"},
-		{name: "another node at the address", caller: caller, cluster: &cluster, target: moved.String(), want: "taken over the address"},
-		{name: "copied data folder", caller: called, cluster: &cluster, target: called.String(), want: "same id"},
+		{name: "another node at the address", caller: caller, cluster: &cluster, epoch: epoch, target: moved.String(), want: "taken over the address"},
+		{name: "copied data folder", caller: called, cluster: &cluster, epoch: epoch, target: called.String(), want: "same id"},
 		{name: "unknown node", caller: caller, cluster: &cluster, target: unknown.String(), want: "not known"},
 		{name: "an address instead of an id", caller: caller, cluster: &cluster, target: address, want: "no UUID"},
 		{name: "a node that says nothing", caller: caller, cluster: &cluster, target: mute.String(), wait: 50 * time.Millisecond, want: "not a node"},
@@ -132,7 +137,7 @@ func TestHandshake(t *testing.T) {
 		if test.wait == 0 {
 			test.wait = patience
 		}
-		conn, err := raftOf(testListener(t, test.caller, test.cluster, peers)).Dial(raft.ServerAddress(test.target), test.wait)
+		conn, err := raftOf(testListener(t, test.caller, test.cluster, test.epoch, peers)).Dial(raft.ServerAddress(test.target), test.wait)
 		if test.want != "" {
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%s: error %v, want one with %q", test.name, err, test.want)
@@ -161,7 +166,7 @@ func TestHandshake(t *testing.T) {
 		if _, err := conn.Read(got[:]); err == nil {
 			t.Errorf("%s: the connection outlives its listener", test.name)
 		}
-		server = testListener(t, called, &cluster, peers)
+		server = testListener(t, called, &cluster, epoch, peers)
 		peers[called], peers[moved] = server.Addr().String(), server.Addr().String()
 	}
 }
@@ -169,7 +174,7 @@ func TestHandshake(t *testing.T) {
 func TestGarbageOnTheNodePort(t *testing.T) {
 	n := startTest(t, testConfig(t.TempDir(), &listFSM{}), options{})
 	cluster, _ := n.ClusterID()
-	strange := encodeHello(t, hello{kind: 77, cluster: cluster, caller: uuid.New(), target: n.id})
+	strange := encodeHello(t, hello{kind: 77, cluster: cluster, epoch: n.logEpoch(), caller: uuid.New(), target: n.id})
 	newer := bytes.Clone(strange)
 	newer[len(handshakeMagic)]++
 	for name, test := range map[string]struct {
@@ -213,6 +218,7 @@ func TestReplication(t *testing.T) {
 	// What joining will do: the new node is told its cluster.
 	cluster, _ := leader.ClusterID()
 	id := uuid.UUID(cluster)
+	other.epoch.Store(leader.epoch.Load())
 	other.cluster.Store(&id)
 	leader.peers.put(peer{ID: other.id, RaftAddr: other.RaftAddr()})
 	other.peers.put(peer{ID: leader.id, RaftAddr: leader.RaftAddr()})

@@ -26,6 +26,7 @@ const (
 type identity struct {
 	self    uuid.UUID
 	cluster func() *uuid.UUID                  // nil before the cluster is known
+	epoch   func() uuid.UUID                   // of the cluster's log
 	address func(id uuid.UUID) (string, error) // of another node
 }
 
@@ -164,6 +165,8 @@ func (l *listener) judge(h hello) verdict {
 		return noCluster
 	case cluster != nil && h.cluster != *cluster:
 		return wrongCluster
+	case cluster != nil && h.epoch != l.node.epoch():
+		return wrongEpoch
 	case h.caller == l.node.self:
 		return sameNode
 	case h.target != l.node.self:
@@ -213,7 +216,7 @@ func (l *listener) dial(ctx context.Context, kind connKind, target uuid.UUID) (n
 		return nil, err
 	}
 	deadline, _ := ctx.Deadline()
-	err = introduce(tracked, deadline, hello{kind: kind, cluster: *cluster, caller: l.node.self, target: target})
+	err = introduce(tracked, deadline, hello{kind: kind, cluster: *cluster, epoch: l.node.epoch(), caller: l.node.self, target: target})
 	if err != nil {
 		_ = tracked.Close()
 		return nil, fmt.Errorf("call node %s at %s: %w", target, address, err)

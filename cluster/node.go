@@ -125,6 +125,7 @@ type Node struct {
 	reads     *readIndex
 
 	cluster     atomic.Pointer[uuid.UUID] // nil before the cluster is known
+	epoch       atomic.Pointer[uuid.UUID] // of the cluster's log; stored before cluster
 	bootstrapMu sync.Mutex
 
 	ctx     context.Context // ends when the node fails or closes, with the reason as its cause
@@ -216,6 +217,7 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 	n.listener = newListener(tcp, n.log, identity{
 		self:    n.id,
 		cluster: n.cluster.Load,
+		epoch:   n.logEpoch,
 		address: n.addressOf,
 	})
 	n.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
