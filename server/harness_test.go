@@ -189,7 +189,10 @@ func newNode(t testing.TB) *node {
 	}
 	n.log.put(t, n.init)
 	n.logged = &safeBuffer{}
-	n.server = New(n.log, n.store, slog.New(slog.NewTextHandler(n.logged, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	n.server = New(Config{
+		Log: n.log, Store: n.store,
+		Logger: slog.New(slog.NewTextHandler(n.logged, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
 	n.local = NewLocal(n.server.LocalInterceptor)
 	n.server.Register(n.local)
 	t.Cleanup(func() {

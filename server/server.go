@@ -4,6 +4,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync/atomic"
@@ -46,16 +47,31 @@ const (
 	DefaultStalenessBound = 10 * time.Second
 )
 
+// A Config is what a server stands on. Log, Store and Logger are required.
+type Config struct {
+	Log   Log
+	Store Store
+	// Cluster is the nodes around this one; nil for a server that stays alone, which
+	// takes no operator's calls about them.
+	Cluster Cluster
+	Logger  *slog.Logger
+	// Level is the newest level of formats and semantics that the node supports;
+	// fsm.MaxLevel if 0.
+	Level uint32
+}
+
 // A Server serves the permissions service and the organisation service, each
 // under both of its names.
 type Server struct {
-	log    Log
-	store  Store
-	fresh  *freshness
-	logger *slog.Logger
-	token  atomic.Pointer[stateToken] // of the newest state that was answered from
-	swept  chan struct{}              // wakes the sweeper
-	health *health.Server
+	log     Log
+	store   Store
+	cluster Cluster
+	level   uint32 // the newest that the node supports
+	fresh   *freshness
+	logger  *slog.Logger
+	token   atomic.Pointer[stateToken] // of the newest state that was answered from
+	swept   chan struct{}              // wakes the sweeper
+	health  *health.Server
 
 	publicReceives chan struct{} // holds one for each call that receivePublic let in
 }
@@ -69,9 +85,10 @@ var (
 )
 
 // New returns a server that is not ready until Run has made its first round.
-func New(log Log, store Store, logger *slog.Logger) *Server {
+func New(cfg Config) *Server {
 	s := &Server{
-		log: log, store: store, logger: logger,
+		log: cfg.Log, store: cfg.Store, cluster: cfg.Cluster, logger: cfg.Logger,
+		level:  cmp.Or(cfg.Level, fsm.MaxLevel),
 		fresh:  newFreshness(DefaultStalenessBound),
 		swept:  make(chan struct{}, 1),
 		health: health.NewServer(),

@@ -103,7 +103,7 @@ func OpenNode(ctx context.Context, cfg NodeConfig) (_ *Node, err error) {
 	if n.grpcListener, err = net.Listen("tcp", cfg.GRPCAddr); err != nil {
 		return nil, fmt.Errorf("listen for gRPC: %w", err)
 	}
-	n.server = server.New(replicatedLog{n.cluster}, n.store, cfg.Logger)
+	n.server = server.New(server.Config{Log: replicatedLog{n.cluster}, Store: n.store, Logger: cfg.Logger})
 
 	background, stop := context.WithCancel(context.Background())
 	n.stop = stop
