@@ -10,6 +10,7 @@ import (
 
 // A rule is what a method asks of its caller.
 type rule struct {
+	runs   runs
 	reach  reach
 	rights []right
 	note   string // what a command's apply decides beside that, for documentation
@@ -23,6 +24,15 @@ const (
 	inProject                   // on the project that the request names
 	inOrganisation              // on every project: a key of the built-in one
 	inCluster                   // an operator's
+)
+
+// runs says which node runs a call, and what a call may be repeated after.
+type runs int
+
+const (
+	anyNode  runs = iota // the node that was asked, at the state that the call asks for
+	onLeader             // the leader; again only if the call certainly did nothing
+	asWrite              // the leader, through the log, which remembers it: again until its outcome is known
 )
 
 // A right is a management permission and the resource that a call needs it on.
@@ -45,41 +55,41 @@ type place struct{ uri, sent string }
 
 // rules has a row for each method. A method without one is denied.
 var rules = map[string]rule{
-	"PermissionsService/CreatePermission": {reach: inProject, rights: []right{{"permission.create", organisation}}},
+	"PermissionsService/CreatePermission": {runs: asWrite, reach: inProject, rights: []right{{"permission.create", organisation}}},
 	"PermissionsService/GetPermission":    {reach: inProject, rights: []right{{"permission.get", permissionInPath}}},
-	"PermissionsService/UpdatePermission": {reach: inProject, rights: []right{{"permission.update", permissionInPath}, {"permission.update", newPermissionName}}},
-	"PermissionsService/DeletePermission": {reach: inProject, rights: []right{{"permission.delete", permissionInPath}}},
+	"PermissionsService/UpdatePermission": {runs: asWrite, reach: inProject, rights: []right{{"permission.update", permissionInPath}, {"permission.update", newPermissionName}}},
+	"PermissionsService/DeletePermission": {runs: asWrite, reach: inProject, rights: []right{{"permission.delete", permissionInPath}}},
 	"PermissionsService/ListPermissions":  {reach: inProject, rights: []right{{"permission.list", organisation}}},
-	"PermissionsService/CreateRole": {reach: inProject, rights: []right{
+	"PermissionsService/CreateRole": {runs: asWrite, reach: inProject, rights: []right{
 		{"role.create", organisation}, {"permission.get", permissionsInBody}, {"role.update", existingRole},
 	}},
 	"PermissionsService/GetRole":    {reach: inProject, rights: []right{{"role.get", roleInPath}}},
-	"PermissionsService/UpdateRole": {reach: inProject, rights: []right{{"role.update", roleInPath}, {"role.update", newRoleName}}},
-	"PermissionsService/DeleteRole": {reach: inProject, rights: []right{{"role.delete", roleInPath}}},
+	"PermissionsService/UpdateRole": {runs: asWrite, reach: inProject, rights: []right{{"role.update", roleInPath}, {"role.update", newRoleName}}},
+	"PermissionsService/DeleteRole": {runs: asWrite, reach: inProject, rights: []right{{"role.delete", roleInPath}}},
 	"PermissionsService/ListRoles":  {reach: inProject, rights: []right{{"role.list", organisation}}},
-	"PermissionsService/GrantUserPermissionsAndRolesOnResource": {reach: inProject, rights: []right{
+	"PermissionsService/GrantUserPermissionsAndRolesOnResource": {runs: asWrite, reach: inProject, rights: []right{
 		{"permission.get", permissionsInBody}, {"role.get", rolesInBody}, {"principal.assignment.create", user},
 	}, note: "in project `remit` also every permission granted, roles expanded, on the resource URI or above"},
-	"PermissionsService/RevokeUserPermissionsAndRolesOnResource": {reach: inProject, rights: []right{{"principal.assignment.delete", resource}},
+	"PermissionsService/RevokeUserPermissionsAndRolesOnResource": {runs: asWrite, reach: inProject, rights: []right{{"principal.assignment.delete", resource}},
 		note: "the role `owner` is taken from a key by owners, from an operator's by operators, and never from the last"},
 	"PermissionsService/GetUserPermissionsAndRolesOnResource": {reach: inProject, rights: []right{{"principal.assignment.get", resource}}},
 	"PermissionsService/ListPrincipals":                       {reach: inProject, rights: []right{{"principal.list", organisation}}},
 	"PermissionsService/GetAllAssignmentsForPrincipal":        {reach: inProject, rights: []right{{"principal.assignment.list", principal}}},
 	"PermissionsService/Check":                                {reach: inProject},
 
-	"OrganisationService/CreateOrganisation":         {reach: inCluster},
+	"OrganisationService/CreateOrganisation":         {runs: asWrite, reach: inCluster},
 	"OrganisationService/GetOrganisation":            {reach: inOrganisation, rights: []right{{"organisation.get", organisationInPath}}},
 	"OrganisationService/ListOrganisations":          {reach: inCluster},
-	"OrganisationService/UpdateOrganisation":         {reach: inOrganisation, rights: []right{{"organisation.update", organisationInPath}}},
-	"OrganisationService/DeleteOrganisation":         {reach: inCluster, note: "not while it has an operator's key"},
-	"OrganisationService/CreateProject":              {reach: inOrganisation, rights: []right{{"project.create", organisation}}},
+	"OrganisationService/UpdateOrganisation":         {runs: asWrite, reach: inOrganisation, rights: []right{{"organisation.update", organisationInPath}}},
+	"OrganisationService/DeleteOrganisation":         {runs: asWrite, reach: inCluster, note: "not while it has an operator's key"},
+	"OrganisationService/CreateProject":              {runs: asWrite, reach: inOrganisation, rights: []right{{"project.create", organisation}}},
 	"OrganisationService/GetProject":                 {reach: inProject, rights: []right{{"project.get", projectInPath}}},
 	"OrganisationService/GetProjectsForOrganisation": {reach: inOrganisation, rights: []right{{"project.get", organisation}}},
-	"OrganisationService/DeleteProject":              {reach: inProject, rights: []right{{"project.delete", projectInPath}}},
-	"OrganisationService/CreateAPIKey": {reach: inProject, rights: []right{{"apiKeys.create", projectInPath}},
+	"OrganisationService/DeleteProject":              {runs: asWrite, reach: inProject, rights: []right{{"project.delete", projectInPath}}},
+	"OrganisationService/CreateAPIKey": {runs: asWrite, reach: inProject, rights: []right{{"apiKeys.create", projectInPath}},
 		note: "with a role also every permission of the role, on `/organisation/{org}`; an operator's key only by an operator"},
 	"OrganisationService/ListAPIKeys": {reach: inProject, rights: []right{{"apiKeys.list", projectInPath}}},
-	"OrganisationService/InvalidateAPIKey": {reach: inProject, rights: []right{{"apiKeys.invalidate", projectInPath}},
+	"OrganisationService/InvalidateAPIKey": {runs: asWrite, reach: inProject, rights: []right{{"apiKeys.invalidate", projectInPath}},
 		note: "an operator's key only by an operator, an owner's only by an owner; the last of each stays"},
 	"OrganisationService/WhoAmI": {},
 }

@@ -9,9 +9,6 @@ import (
 
 // A Cluster is what the server needs of the nodes around it, for operators.
 type Cluster interface {
-	// Leader returns a connection to the leader's API, or self on the leader, once
-	// that has applied all that earlier leaders committed. Its error Is ErrNotApplied.
-	Leader(ctx context.Context) (conn grpc.ClientConnInterface, self bool, err error)
 	// ID is this node's id.
 	ID() string
 	// Members returns all nodes of the cluster, each as it describes itself now.

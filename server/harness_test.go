@@ -101,6 +101,11 @@ func (l *memoryLog) ReadIndex(ctx context.Context) (uint64, error) {
 	return index, ctx.Err()
 }
 
+// Leader is this node, always.
+func (l *memoryLog) Leader(context.Context) (grpc.ClientConnInterface, bool, error) {
+	return nil, true, nil
+}
+
 // hook changes the hooks while the server runs.
 func (l *memoryLog) hook(change func(l *memoryLog)) {
 	l.mu.Lock()

@@ -30,6 +30,10 @@ type Log interface {
 	// ReadIndex returns a revision that every write acknowledged before the
 	// call has at most.
 	ReadIndex(ctx context.Context) (revision uint64, err error)
+	// Leader returns a connection to the leader's API, or self on the leader, once
+	// that has applied all that earlier leaders committed. Its error says why there is
+	// none.
+	Leader(ctx context.Context) (conn grpc.ClientConnInterface, self bool, err error)
 }
 
 // A Store holds the states that commands lead to.
@@ -55,6 +59,11 @@ type Config struct {
 	// takes no operator's calls about them.
 	Cluster Cluster
 	Logger  *slog.Logger
+	// NodeID is this node's id, which answers name; empty where there is but one.
+	NodeID string
+	// StalenessBound is how old the state of a default read may be;
+	// DefaultStalenessBound if 0.
+	StalenessBound time.Duration
 	// Level is the newest level of formats and semantics that the node supports;
 	// fsm.MaxLevel if 0.
 	Level uint32
@@ -89,7 +98,7 @@ func New(cfg Config) *Server {
 	s := &Server{
 		log: cfg.Log, store: cfg.Store, cluster: cfg.Cluster, logger: cfg.Logger,
 		level:  cmp.Or(cfg.Level, fsm.MaxLevel),
-		fresh:  newFreshness(DefaultStalenessBound),
+		fresh:  newFreshness(cmp.Or(cfg.StalenessBound, DefaultStalenessBound)),
 		swept:  make(chan struct{}, 1),
 		health: health.NewServer(),
 
