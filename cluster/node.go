@@ -37,6 +37,7 @@ const (
 	defaultSnapshotThreshold = 8192
 	defaultSnapshotInterval  = 30 * time.Second
 	defaultTrailingLogs      = 10240
+	defaultHungStoreTimeout  = 10 * time.Second
 )
 
 var errClosed = errors.New("the node is closed")
@@ -97,6 +98,9 @@ type Config struct {
 	SnapshotInterval time.Duration
 	// TrailingLogs is how many log entries stay behind a snapshot (default 10240).
 	TrailingLogs uint64
+	// HungStoreTimeout is how long a write to the log may take (default 10 s). After
+	// that the disk counts as hung, and the node fails as if the write had.
+	HungStoreTimeout time.Duration
 }
 
 // Description is what is above the log: the part of a node's status that this
@@ -192,7 +196,7 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 	n.log = cfg.Logger.With("node", cfg.NodeName, "node_id", n.id.String())
 	raftLog := newRaftLogger(n.log)
 
-	opts.store.onFailure = n.fail
+	opts.store.onFailure, opts.store.hungAfter = n.fail, cfg.HungStoreTimeout
 	if n.store, err = openStore(n.dir.file(logFile), opts.store); err != nil {
 		return nil, err
 	}
@@ -320,22 +324,33 @@ func (n *Node) Close() error {
 			n.closeErr = n.release()
 		case <-time.After(closeTimeout):
 			n.closeErr = fmt.Errorf("cluster: Raft did not end within %s; data folder %s stays locked until the process ends", closeTimeout, n.cfg.DataDir)
+			if cause := n.Err(); cause != errClosed {
+				n.closeErr = fmt.Errorf("%w; the node had failed: %w", n.closeErr, cause)
+			}
 		}
 	})
 	return n.closeErr
 }
 
-// fail ends the node after a failed write.
+// fail ends the node after a failed write. It logs last: the log may go to the
+// disk that hangs.
 func (n *Node) fail(err error) {
-	n.log.Error("a write to the disk failed; the node stops", "error", err)
 	n.cancel(err)
 	close(n.failed)
+	n.log.Error("a write to the disk failed; the node stops", "error", err)
 }
 
 // stopRaft ends Raft when the node fails or closes.
 func (n *Node) stopRaft() {
 	<-n.ctx.Done()
 	raftEnd := n.raft.Shutdown()
+	if n.Err() != errClosed {
+		// Raft's main goroutine may hang in the write that failed, and its heartbeats
+		// go on until it returns. Without connections they reach nobody.
+		if err := n.listener.Close(); err != nil {
+			n.log.Error("close the connections to other nodes", "error", err)
+		}
+	}
 	// Before waiting: a replication routine may be waiting for another node's answer.
 	n.transport.CloseStreams()
 	if err := errors.Join(n.transport.Close(), raftEnd.Error()); err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -27,21 +28,29 @@ import (
 // first failure is the last write: every later one gets the same error, and
 // onFailure is told so that the node stops. Raft acknowledges nothing that
 // StoreLogs did not return nil for.
+//
+// A commit that does not return is a failure too: Raft's heartbeats do not touch
+// the disk, so a leader that waits for its disk for ever stays the leader.
 type store struct {
 	bolt *raftboltdb.BoltStore
 	opts storeOptions
+	dog  *watchdog
 
 	mu      sync.Mutex // one commit, with its hook, at a time; bbolt has one writer anyway
-	failure error
+	failure atomic.Pointer[error]
 }
 
 // storeOptions are what the node, and tests, choose about a store.
 type storeOptions struct {
 	// onFailure is called once, with the first failed write.
 	onFailure func(error)
+	// hungAfter is how long a commit may take; zero is defaultHungStoreTimeout.
+	hungAfter time.Duration
 
 	// noSync switches the syncing off. Only for tests, which must see that it loses commands.
 	noSync bool
+	// beforeCommit is called at the beginning of each commit.
+	beforeCommit func()
 	// afterCommit is called after each successful commit, before Raft learns of
 	// it and while no other commit can start.
 	afterCommit func()
@@ -87,25 +96,55 @@ func openStore(path string, opts storeOptions) (*store, error) {
 		}
 		return nil, damagedLog(path, err)
 	}
-	return &store{bolt: bolt, opts: opts}, nil
+	if opts.hungAfter == 0 {
+		opts.hungAfter = defaultHungStoreTimeout
+	}
+	s := &store{bolt: bolt, opts: opts}
+	s.dog = newWatchdog(opts.hungAfter, func() {
+		s.fail(fmt.Errorf("a write to the log %s has not returned for %s, so its disk hangs: check the disk, then start the node again",
+			path, opts.hungAfter))
+	})
+	return s, nil
 }
 
 // write runs one commit.
 func (s *store) write(commit func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.failure != nil {
-		return s.failure
+	if err := s.failed(); err != nil {
+		return err
 	}
-	if err := commit(); err != nil {
-		s.failure = fmt.Errorf("write to the log failed, nothing more is written: %w", err)
-		if s.opts.onFailure != nil {
-			s.opts.onFailure(s.failure)
+	err := s.dog.watch(func() error {
+		if s.opts.beforeCommit != nil {
+			s.opts.beforeCommit()
 		}
-		return s.failure
+		return commit()
+	})
+	if err != nil {
+		return s.fail(fmt.Errorf("write to the log failed, nothing more is written: %w", err))
+	}
+	// A commit that hung and came to an end after all: the node has ended by then.
+	if err := s.failed(); err != nil {
+		return err
 	}
 	if s.opts.afterCommit != nil {
 		s.opts.afterCommit()
+	}
+	return nil
+}
+
+// fail notes the first failure, and returns it.
+func (s *store) fail(err error) error {
+	if s.failure.CompareAndSwap(nil, &err) && s.opts.onFailure != nil {
+		s.opts.onFailure(err)
+	}
+	return s.failed()
+}
+
+// failed returns the first failure.
+func (s *store) failed() error {
+	if err := s.failure.Load(); err != nil {
+		return *err
 	}
 	return nil
 }
@@ -153,4 +192,8 @@ func (s *store) LastIndex() (uint64, error)                 { return s.bolt.Last
 func (s *store) GetLog(index uint64, entry *raft.Log) error { return s.bolt.GetLog(index, entry) }
 func (s *store) Get(key []byte) ([]byte, error)             { return s.bolt.Get(key) }
 func (s *store) GetUint64(key []byte) (uint64, error)       { return s.bolt.GetUint64(key) }
-func (s *store) close() error                               { return s.bolt.Close() }
+
+func (s *store) close() error {
+	s.dog.stop()
+	return s.bolt.Close()
+}
