@@ -127,6 +127,8 @@ type Node struct {
 	transport *raft.NetworkTransport
 	raft      *raft.Raft
 	reads     *readIndex
+	conns     *nodeConns
+	grpc      *grpc.Server // of the node service
 
 	cluster     atomic.Pointer[uuid.UUID] // nil before the cluster is known
 	epoch       atomic.Pointer[uuid.UUID] // of the cluster's log; stored before cluster
@@ -151,6 +153,8 @@ type options struct {
 	store         storeOptions
 	afterSnapshot func(id string)
 	voters        voterConfirmer
+	// address changes the address by which a node reaches another.
+	address func(from, to uuid.UUID, address string) (string, error)
 }
 
 func open(cfg Config, opts options) (_ *Node, err error) {
@@ -218,12 +222,24 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for other nodes: %w", err)
 	}
+	address := n.addressOf
+	if opts.address != nil {
+		address = func(id uuid.UUID) (string, error) {
+			real, err := n.addressOf(id)
+			if err != nil {
+				return "", err
+			}
+			return opts.address(n.id, id, real)
+		}
+	}
 	n.listener = newListener(tcp, n.log, identity{
 		self:    n.id,
 		cluster: n.cluster.Load,
 		epoch:   n.logEpoch,
-		address: n.addressOf,
+		address: address,
 	})
+	n.conns = newNodeConns(n.listener.dial)
+	n.serveNodes()
 	n.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		ServerAddressProvider: addressByID{},
 		Logger:                raftLog.Named("transport"),
@@ -366,6 +382,8 @@ func (n *Node) release() error {
 		errs = append(errs, n.transport.Close())
 	}
 	if n.listener != nil {
+		n.conns.close()
+		n.grpc.Stop()
 		errs = append(errs, n.listener.Close())
 	}
 	if n.store != nil {

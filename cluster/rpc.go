@@ -1,0 +1,202 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+
+	nodev1 "github.com/remit-io/remit/proto/node/v1"
+)
+
+const (
+	// keepaliveTime is how long a connection to a node is silent before the node is
+	// asked whether it still lives, and keepaliveTimeout how long its answer may take.
+	keepaliveTime    = 10 * time.Second
+	keepaliveTimeout = 5 * time.Second
+	// maxAnswerBytes is the largest message a node takes from another as an answer.
+	maxAnswerBytes = 64 << 20
+)
+
+// redial is how soon a node that was not reached is tried again: a node that comes
+// back must be found well within the time that a write is retried for.
+var redial = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+	MinConnectTimeout: 2 * time.Second,
+}
+
+// nodeConns are the connections to other nodes: one for each node and kind, made
+// when it is first asked for and kept until the node is forgotten or all are closed.
+type nodeConns struct {
+	dial func(ctx context.Context, kind connKind, target uuid.UUID) (net.Conn, error)
+
+	mu    sync.Mutex
+	conns map[nodeKind]*grpc.ClientConn // nil when closed
+}
+
+type nodeKind struct {
+	node uuid.UUID
+	kind connKind
+}
+
+func newNodeConns(dial func(context.Context, connKind, uuid.UUID) (net.Conn, error)) *nodeConns {
+	return &nodeConns{dial: dial, conns: make(map[nodeKind]*grpc.ClientConn)}
+}
+
+// get returns the connection of a kind to a node; no call reaches the node before
+// the handshake.
+func (c *nodeConns) get(id uuid.UUID, kind connKind) (grpc.ClientConnInterface, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conns == nil {
+		return nil, errClosed
+	}
+	key := nodeKind{id, kind}
+	if conn := c.conns[key]; conn != nil {
+		return conn, nil
+	}
+	conn, err := grpc.NewClient("passthrough:///"+id.String(),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return c.dial(ctx, kind, id) }),
+		// The listener's connections are encrypted, or not, below gRPC.
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithConnectParams(redial),
+		grpc.WithIdleTimeout(0),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout, PermitWithoutStream: true}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("call node %s: %w", id, err)
+	}
+	c.conns[key] = conn
+	return conn, nil
+}
+
+// forget closes the connections to a node that is no member any more.
+func (c *nodeConns) forget(id uuid.UUID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, conn := range c.conns {
+		if key.node == id {
+			_ = conn.Close()
+			delete(c.conns, key)
+		}
+	}
+}
+
+func (c *nodeConns) close() {
+	c.mu.Lock()
+	conns := c.conns
+	c.conns = nil
+	c.mu.Unlock()
+	for _, conn := range conns {
+		_ = conn.Close()
+	}
+}
+
+// failedConn is the connection of a node that is closing: every call fails.
+type failedConn struct{ err error }
+
+func (c failedConn) Invoke(context.Context, string, any, any, ...grpc.CallOption) error {
+	return status.Error(codes.Unavailable, c.err.Error())
+}
+
+func (c failedConn) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+	return nil, status.Error(codes.Unavailable, c.err.Error())
+}
+
+// connTo returns the connection of a kind to a node.
+func (n *Node) connTo(id uuid.UUID, kind connKind) grpc.ClientConnInterface {
+	conn, err := n.conns.get(id, kind)
+	if err != nil {
+		return failedConn{err}
+	}
+	return conn
+}
+
+// nodeClient calls the node service of another node.
+func (n *Node) nodeClient(id uuid.UUID) nodev1.NodeServiceClient {
+	return nodev1.NewNodeServiceClient(n.connTo(id, kindNode))
+}
+
+// apiConn leads to the API of another node.
+func (n *Node) apiConn(id uuid.UUID) grpc.ClientConnInterface { return n.connTo(id, kindAPI) }
+
+// APIListener is where other nodes' calls to this one's API come in, each past the
+// handshake between nodes. Whoever serves it must allow keepalive pings every ten
+// seconds, with and without calls under way.
+func (n *Node) APIListener() net.Listener { return n.listener.kinds[kindAPI] }
+
+// serveNodes serves the node service to other nodes until the node closes.
+func (n *Node) serveNodes() {
+	n.grpc = grpc.NewServer(
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.ConnectionTimeout(handshakeTimeout),
+	)
+	nodev1.RegisterNodeServiceServer(n.grpc, nodeService{node: n})
+	go func() {
+		if err := n.grpc.Serve(n.listener.kinds[kindNode]); err != nil && !errors.Is(err, grpc.ErrServerStopped) && n.Err() == nil {
+			n.log.Error("serve other nodes", "error", err)
+		}
+	}()
+}
+
+// nodeService answers other nodes.
+type nodeService struct {
+	nodev1.UnimplementedNodeServiceServer
+	node *Node
+}
+
+// running returns UNAVAILABLE while the node starts, and after it has ended. A node
+// that has not read all that is on its disk must not speak for it.
+func (s nodeService) running() error {
+	select {
+	case <-s.node.started:
+	default:
+		return status.Error(codes.Unavailable, "the node is still starting")
+	}
+	if err := s.node.Err(); err != nil {
+		return status.Error(codes.Unavailable, err.Error())
+	}
+	return nil
+}
+
+// Term answers the node's term. Raft stores a term before it answers with it, or
+// votes in it.
+func (s nodeService) Term(context.Context, *nodev1.TermRequest) (*nodev1.TermResponse, error) {
+	if err := s.running(); err != nil {
+		return nil, err
+	}
+	return &nodev1.TermResponse{Term: s.node.raft.CurrentTerm()}, nil
+}
+
+// Status answers what the node knows of itself.
+func (s nodeService) Status(context.Context, *nodev1.StatusRequest) (*nodev1.StatusResponse, error) {
+	if err := s.running(); err != nil {
+		return nil, err
+	}
+	return s.node.status(), nil
+}
+
+// Digest answers the digest of the state at a checkpoint.
+func (s nodeService) Digest(ctx context.Context, request *nodev1.DigestRequest) (*nodev1.DigestResponse, error) {
+	if err := s.running(); err != nil {
+		return nil, err
+	}
+	digest, err := s.node.digest(ctx, request.GetRevision())
+	if err != nil {
+		return nil, status.Error(codes.Unavailable, err.Error())
+	}
+	return &nodev1.DigestResponse{Digest: digest}, nil
+}
