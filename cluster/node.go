@@ -126,9 +126,15 @@ type Node struct {
 	listener  *listener
 	transport *raft.NetworkTransport
 	raft      *raft.Raft
-	reads     *readIndex
 	conns     *nodeConns
 	grpc      *grpc.Server // of the node service
+
+	leaders     leaderWatch
+	barriers    termBarrier
+	confirmer   voterConfirmer
+	leaderReads *readRounds   // of the leader, for itself and all others
+	reads       *readRounds   // of a node that does not lead
+	rounds      atomic.Uint64 // run as the leader
 
 	cluster     atomic.Pointer[uuid.UUID] // nil before the cluster is known
 	epoch       atomic.Pointer[uuid.UUID] // of the cluster's log; stored before cluster
@@ -258,9 +264,12 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 		return nil, fmt.Errorf("start Raft: %w", err)
 	}
 	if opts.voters == nil {
-		opts.voters = soleVoter(n.serverID())
+		opts.voters = termConfirmer{n}
 	}
-	n.reads = newReadIndex(n, opts.voters)
+	n.confirmer = opts.voters
+	n.leaderReads = newReadRounds(n.ctx, n.leaderRound)
+	n.reads = newReadRounds(n.ctx, n.askedRound)
+	n.watchLeader()
 	close(n.started)
 
 	go n.stopRaft()
@@ -319,15 +328,6 @@ func (n *Node) Failed() <-chan struct{} { return n.failed }
 
 // Err says why the node ended; nil while it runs.
 func (n *Node) Err() error { return context.Cause(n.ctx) }
-
-// Leader returns a connection to the leader, or true and no connection on the
-// leader itself. Elsewhere the leader cannot be reached yet: ErrNotLeader.
-func (n *Node) Leader(context.Context) (conn grpc.ClientConnInterface, self bool, err error) {
-	if n.raft.State() == raft.Leader {
-		return nil, true, nil
-	}
-	return nil, false, fmt.Errorf("%w: no leader is known", ErrNotLeader)
-}
 
 // Close ends the node. What was acknowledged is durable already, so Close writes
 // nothing; it returns an error if Raft has not ended within five seconds, and then

@@ -7,41 +7,26 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/hashicorp/raft"
+	"google.golang.org/grpc/status"
+
+	nodev1 "github.com/remit-io/remit/proto/node/v1"
 )
 
 // roundTimeout bounds one read-index round.
 const roundTimeout = 5 * time.Second
 
-// voterConfirmer asks voters whether they still know no newer leader.
-type voterConfirmer interface {
-	// confirm returns nil if a majority of the voters, each asked after the call
-	// began, is still at this term.
-	confirm(ctx context.Context, term uint64, voters []raft.Server) error
-}
-
-// soleVoter confirms for the cluster that consists of this node alone: it knows its own term.
-type soleVoter raft.ServerID
-
-func (s soleVoter) confirm(_ context.Context, _ uint64, voters []raft.Server) error {
-	if len(voters) == 1 && voters[0].ID == raft.ServerID(s) {
-		return nil
-	}
-	return fmt.Errorf("leadership cannot be confirmed: the cluster has %d voters and this node can ask none but itself", len(voters))
-}
-
-// readIndex gives each read the revision it has to wait for. Reads share rounds:
+// readRounds gives reads the revision they have to wait for. Reads share rounds:
 // one round runs at a time, and a read joins only a round that starts after it
 // arrived, so everything acknowledged before the read is in the round's answer.
-type readIndex struct {
-	node   *Node
-	voters voterConfirmer
+type readRounds struct {
+	ctx   context.Context // of the node
+	round func(ctx context.Context) (uint64, error)
 
 	mu      sync.Mutex
 	next    *readRound // the round that has not started, if any read waits for it
 	running bool       // a goroutine runs the rounds
-
-	barrierTerm uint64 // the term whose barrier was applied; used by the running goroutine only
 }
 
 type readRound struct {
@@ -50,22 +35,36 @@ type readRound struct {
 	err      error
 }
 
-func newReadIndex(n *Node, voters voterConfirmer) *readIndex {
-	return &readIndex{node: n, voters: voters}
+func newReadRounds(ctx context.Context, round func(context.Context) (uint64, error)) *readRounds {
+	return &readRounds{ctx: ctx, round: round}
 }
 
 // ReadIndex returns a revision at or after everything acknowledged before the
 // call, in the whole cluster: a state at that revision or later is a linearizable
-// answer. It is the leader that knows: elsewhere, and before the node leads, it
-// answers ErrNotLeader at once. It does not wait for the revision to be applied.
+// answer. It does not wait for the revision to be applied.
+//
+// It is the leader that knows: a node that does not lead asks it, one request at a
+// time for all reads that wait, and where none is known waits for one, five
+// seconds at most. The error is then ErrNotLeader.
 func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
 	if err := n.Err(); err != nil { // Raft leads for a moment longer
 		return 0, fmt.Errorf("%w: %w", ErrNotLeader, err)
 	}
-	if n.raft.State() != raft.Leader {
-		return 0, ErrNotLeader
+	if n.raft.State() == raft.Leader {
+		revision, err := n.leaderReads.read(ctx)
+		if !errors.Is(err, ErrNotLeader) {
+			return revision, err
+		}
 	}
-	round := n.reads.join()
+	if !n.HasState() {
+		return 0, fmt.Errorf("%w: the node belongs to no cluster yet", ErrNotLeader)
+	}
+	return n.reads.read(ctx)
+}
+
+// read joins a round and waits for it.
+func (r *readRounds) read(ctx context.Context) (uint64, error) {
+	round := r.join()
 	select {
 	case <-round.done:
 		return round.revision, round.err
@@ -74,7 +73,7 @@ func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
 	}
 }
 
-func (r *readIndex) join() *readRound {
+func (r *readRounds) join() *readRound {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.next == nil {
@@ -88,7 +87,7 @@ func (r *readIndex) join() *readRound {
 }
 
 // run runs rounds for as long as reads wait for one.
-func (r *readIndex) run() {
+func (r *readRounds) run() {
 	for {
 		r.mu.Lock()
 		round := r.next
@@ -98,29 +97,26 @@ func (r *readIndex) run() {
 		if round == nil {
 			return
 		}
-		ctx, cancel := context.WithTimeout(r.node.ctx, roundTimeout)
+		ctx, cancel := context.WithTimeout(r.ctx, roundTimeout)
 		round.revision, round.err = r.round(ctx)
 		cancel()
 		close(round.done)
 	}
 }
 
-// round finds the newest command committed at its start, then makes sure that no
-// newer leader had been elected by then: a majority that is still at this term
-// after the commit index was read cannot have elected another leader before.
-func (r *readIndex) round(ctx context.Context) (uint64, error) {
-	n := r.node
+// leaderRound finds the newest command committed at its start, then makes sure that
+// no newer leader had been elected by then: a majority that is still at this term
+// after the commit index was read cannot have elected another leader before. The
+// configuration is read after the commit index: a voter that a newer leader could
+// have been elected by is then among those asked.
+func (n *Node) leaderRound(ctx context.Context) (uint64, error) {
 	term, leads := n.leaderTerm()
 	if !leads {
 		return 0, ErrNotLeader
 	}
-	if r.barrierTerm != term {
-		// A new leader knows what earlier terms committed only when an entry of
-		// its own term is committed.
-		if err := n.await(ctx, func() error { return n.raft.Barrier(roundTimeout).Error() }); err != nil {
-			return 0, readError(err)
-		}
-		r.barrierTerm = term
+	n.rounds.Add(1)
+	if err := n.barrier(ctx, term); err != nil {
+		return 0, readError(err)
 	}
 	revision, err := n.newestCommand(n.raft.CommitIndex())
 	if err != nil {
@@ -130,22 +126,62 @@ func (r *readIndex) round(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, readError(err)
 	}
-	if err := r.voters.confirm(ctx, term, voters); err != nil {
-		return 0, readError(err)
-	}
+	err = n.confirmer.confirm(ctx, term, voters)
 	if now, leads := n.leaderTerm(); !leads || now != term {
 		return 0, ErrNotLeader
+	}
+	if err != nil {
+		return 0, readError(err)
 	}
 	return revision, nil
 }
 
-// leaderTerm returns the current term and whether the node leads in it. Raft
-// leaves the state of leader before it takes a newer term, so a term that is the
-// same before and after is the leader's.
-func (n *Node) leaderTerm() (uint64, bool) {
-	term := n.raft.CurrentTerm()
-	leads := n.raft.State() == raft.Leader
-	return term, leads && n.raft.CurrentTerm() == term
+// askedRound asks the leader. It asks again when the leader has changed or failed
+// to answer: each request is sent after the round began, so any answer will do.
+func (n *Node) askedRound(ctx context.Context) (uint64, error) {
+	for {
+		changed := n.leaders.changed()
+		var revision uint64
+		err := errors.New("no leader is known")
+		if n.raft.State() == raft.Leader {
+			revision, err = n.leaderReads.read(ctx)
+		} else if id, ok := n.otherLeader(); ok {
+			revision, err = n.askLeader(ctx, id, changed)
+		}
+		if err == nil {
+			return revision, nil
+		}
+		if ended := n.Err(); ended != nil {
+			return 0, fmt.Errorf("%w: %w", ErrNotLeader, ended)
+		}
+		if !n.awaitChange(ctx, changed) {
+			return 0, fmt.Errorf("%w: %w", ErrNotLeader, err)
+		}
+	}
+}
+
+// askLeader asks a node for its read index until the leader changes: one that has
+// stopped without a word answers nothing.
+func (n *Node) askLeader(ctx context.Context, leader uuid.UUID, changed <-chan struct{}) (uint64, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	answered := make(chan struct{})
+	defer close(answered)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-changed:
+			cancel(errors.New("another leader is being elected"))
+		case <-answered:
+		}
+	}()
+	answer, err := n.nodeClient(leader).ReadIndex(ctx, &nodev1.ReadIndexRequest{})
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
+	}
+	if err != nil {
+		return 0, fmt.Errorf("the leader %s did not say: %s", leader, status.Convert(err).Message())
+	}
+	return answer.GetRevision(), nil
 }
 
 // newestCommand returns the index of the newest command at or below a committed

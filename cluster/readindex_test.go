@@ -63,9 +63,9 @@ func TestReadsShareRounds(t *testing.T) {
 
 	read()
 	during := mustApply(t, n, "during")
-	shared := n.reads.join()
+	shared := n.leaderReads.join()
 	for range 20 {
-		if n.reads.join() != shared {
+		if n.leaderReads.join() != shared {
 			t.Fatal("reads that wait for the same round were given two")
 		}
 	}

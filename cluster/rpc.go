@@ -181,6 +181,18 @@ func (s nodeService) Term(context.Context, *nodev1.TermRequest) (*nodev1.TermRes
 	return &nodev1.TermResponse{Term: s.node.raft.CurrentTerm()}, nil
 }
 
+// ReadIndex answers the leader's read index. It joins the rounds of the leader's own reads.
+func (s nodeService) ReadIndex(ctx context.Context, _ *nodev1.ReadIndexRequest) (*nodev1.ReadIndexResponse, error) {
+	if err := s.running(); err != nil {
+		return nil, err
+	}
+	revision, err := s.node.leaderReads.read(ctx)
+	if err != nil {
+		return nil, status.Error(codes.Unavailable, err.Error())
+	}
+	return &nodev1.ReadIndexResponse{Revision: revision}, nil
+}
+
 // Status answers what the node knows of itself.
 func (s nodeService) Status(context.Context, *nodev1.StatusRequest) (*nodev1.StatusResponse, error) {
 	if err := s.running(); err != nil {

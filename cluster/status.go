@@ -29,7 +29,7 @@ func (n *Node) status() *nodev1.StatusResponse {
 		HttpAddress: n.cfg.HTTPAddr, GrpcAddress: n.cfg.GRPCAddr,
 		Term: n.raft.CurrentTerm(), LeaderId: string(leader),
 		AppliedRevision: n.cfg.FSM.Revision(), LastIndex: n.raft.LastIndex(),
-		Ready: d.NotReady == "", NotReadyReason: d.NotReady, AgeMs: -1, Replica: n.cfg.Replica,
+		Ready: d.NotReady == "", NotReadyReason: d.NotReady, AgeMs: -1, Replica: n.cfg.Replica, ReadIndexRounds: n.rounds.Load(),
 	}
 	if d.Age >= 0 {
 		s.AgeMs = int64(d.Age / time.Millisecond)

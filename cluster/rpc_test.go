@@ -1,0 +1,63 @@
+package cluster
+
+import (
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	nodev1 "github.com/remit-io/remit/proto/node/v1"
+)
+
+func TestNodesAnswerEachOther(t *testing.T) {
+	c := startCluster(t, 3, func(cfg *Config) {
+		cfg.Version, cfg.Level = "v9", 7
+		cfg.Describe = func() Description { return Description{Level: 3, NotReady: "too old", Age: -1} }
+	})
+	leader := c.leader()
+	revision := mustApply(t, leader.Node, "a")
+	c.waitApplied(revision)
+	follower := c.follower()
+	got, err := follower.nodeClient(leader.id).Status(t.Context(), &nodev1.StatusRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.GetId() != leader.ID() || got.GetLeaderId() != leader.ID() || got.GetTerm() != leader.raft.CurrentTerm() ||
+		got.GetAppliedRevision() != revision || got.GetVersion() != "v9" || got.GetSupportedLevel() != 7 ||
+		got.GetLevel() != 3 || got.GetReady() || got.GetNotReadyReason() != "too old" || got.GetAgeMs() != -1 ||
+		got.GetRaftAddress() != leader.RaftAddr() || got.GetLogBytes() == 0 || got.GetReadIndexRounds() == 0 {
+		t.Errorf("the leader says of itself: %v", got)
+	}
+
+	// A node comes back under another address.
+	c.close(follower)
+	c.open(follower)
+	waitFor(t, "the node that came back answers", func() bool {
+		answer, err := leader.nodeClient(follower.id).Term(t.Context(), &nodev1.TermRequest{})
+		return err == nil && answer.GetTerm() > 0
+	})
+	// It is told apart from another that took over its address.
+	third := c.others(leader)[0]
+	if third == follower {
+		third = c.others(leader)[1]
+	}
+	c.cut(third)
+	c.heal(third)
+	leader.peers.put(peer{ID: third.id, RaftAddr: follower.RaftAddr()})
+	if _, err := leader.nodeClient(third.id).Term(t.Context(), &nodev1.TermRequest{}); status.Code(err) != codes.Unavailable {
+		t.Errorf("a call to a node whose address another has: %v", err)
+	}
+}
+
+// TestStartingNodeSaysNoTerm asks a node that has not read its disk yet.
+func TestStartingNodeSaysNoTerm(t *testing.T) {
+	starting := nodeService{node: &Node{started: make(chan struct{})}}
+	if answer, err := starting.Term(t.Context(), &nodev1.TermRequest{}); status.Code(err) != codes.Unavailable {
+		t.Errorf("a starting node answered %v, %v", answer, err)
+	}
+	n := startTest(t, testConfig(t.TempDir(), &listFSM{}), options{})
+	closeTest(t, n)
+	if answer, err := (nodeService{node: n}).Term(t.Context(), &nodev1.TermRequest{}); status.Code(err) != codes.Unavailable {
+		t.Errorf("a closed node answered %v, %v", answer, err)
+	}
+}
