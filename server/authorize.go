@@ -92,6 +92,21 @@ var rules = map[string]rule{
 	"OrganisationService/InvalidateAPIKey": {runs: asWrite, reach: inProject, rights: []right{{"apiKeys.invalidate", projectInPath}},
 		note: "an operator's key only by an operator, an owner's only by an owner; the last of each stays"},
 	"OrganisationService/WhoAmI": {},
+
+	"ClusterService/ListMembers":        {reach: inCluster},
+	"ClusterService/GetStatus":          {reach: inCluster},
+	"ClusterService/Join":               {reach: inCluster, note: "the cluster to be joined judges the key; a node that belongs to one refuses"},
+	"ClusterService/AddMember":          {runs: onLeader, reach: inCluster},
+	"ClusterService/Leave":              {reach: inCluster},
+	"ClusterService/RemoveMember":       {runs: onLeader, reach: inCluster},
+	"ClusterService/TransferLeadership": {runs: onLeader, reach: inCluster},
+	"ClusterService/Promote":            {runs: onLeader, reach: inCluster},
+	"ClusterService/Demote":             {runs: onLeader, reach: inCluster},
+	"ClusterService/SaveSnapshot":       {reach: inCluster},
+	"ClusterService/BeginRestore":       {runs: asWrite, reach: inCluster},
+	"ClusterService/RestoreChunk":       {runs: asWrite, reach: inCluster},
+	"ClusterService/CommitRestore":      {runs: asWrite, reach: inCluster},
+	"ClusterService/Verify":             {runs: onLeader, reach: inCluster},
 }
 
 // methodOf returns "Service/Method": a service may be registered under more than

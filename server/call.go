@@ -7,10 +7,8 @@ import (
 
 	"github.com/remit-io/remit/fsm"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
-	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 )
 
@@ -66,7 +64,14 @@ func (s *Server) Interceptor(ctx context.Context, req any, info *grpc.UnaryServe
 // node reads and decodes a message of a stranger's; of the methods that need no
 // key it lets some at a time through.
 func (s *Server) Tap(ctx context.Context, info *tap.Info) (context.Context, error) {
-	if public[methodOf(info.FullMethodName)] {
+	method := methodOf(info.FullMethodName)
+	if method == joinMethod && s.cluster != nil {
+		if err := s.mayJoin(); err != nil {
+			return ctx, err
+		}
+		return s.receivePublic(ctx)
+	}
+	if public[method] {
 		return s.receivePublic(ctx)
 	}
 	_, err := s.admit(metadata.NewIncomingContext(ctx, info.Header))
@@ -84,6 +89,9 @@ func (s *Server) Admit(ctx context.Context) error {
 // admit finds out who calls. Interceptor asks anew after Tap: a key may end while
 // a message is under way.
 func (s *Server) admit(ctx context.Context) (*call, error) {
+	if s.cluster != nil && !s.cluster.HasCluster() {
+		return nil, unavailable("this node belongs to no cluster yet: remit join makes it join one")
+	}
 	if err := s.fresh.started(); err != nil {
 		return nil, err
 	}
@@ -101,13 +109,22 @@ func (s *Server) LocalInterceptor(ctx context.Context, req any, info *grpc.Unary
 	return resp, err
 }
 
-// StreamInterceptor lets through the streams that need no key, and no others:
-// the API has none.
+// StreamInterceptor is Interceptor for streams, which the node that is asked
+// answers itself.
 func (s *Server) StreamInterceptor(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	if !public[methodOf(info.FullMethod)] {
-		return status.Errorf(codes.PermissionDenied, "Permission denied: method '%s' is not open to anyone", info.FullMethod)
+	method := methodOf(info.FullMethod)
+	if method == joinMethod && s.cluster != nil {
+		if err := s.mayJoin(); err != nil {
+			return err
+		}
+	} else if !public[method] {
+		authorized, err := s.authorized(stream, info)
+		if err != nil {
+			return err
+		}
+		return statusOf(handler(srv, authorized))
 	}
-	return handler(srv, publicStream{stream})
+	return statusOf(handler(srv, publicStream{stream}))
 }
 
 // single returns metadata that a caller sends once at most, empty if it was not

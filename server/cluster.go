@@ -7,14 +7,17 @@ import (
 	"google.golang.org/grpc"
 )
 
-// A Cluster is what the server needs of the nodes around it, for operators.
+// A Cluster is what the server needs of the nodes around it, for operators. What
+// its errors are other than gRPC statuses comes out as an internal error.
 type Cluster interface {
 	// ID is this node's id.
 	ID() string
-	// Members returns all nodes of the cluster, each as it describes itself now.
+	// HasCluster reports whether this node belongs to a cluster, or is bound to be
+	// part of a new one.
+	HasCluster() bool
+	// Members returns all nodes of the cluster, each as it describes itself now. It
+	// does not wait long for those that do not answer.
 	Members(ctx context.Context) ([]Member, error)
-	// Self is this node among them.
-	Self(ctx context.Context) Member
 	// Add takes a node in, on the leader: at first without a vote, which it gets when
 	// Add is called again after it has caught up.
 	Add(ctx context.Context, node NewMember) (Member, error)
@@ -29,12 +32,13 @@ type Cluster interface {
 	Transfer(ctx context.Context, id string) (string, error)
 	// Join makes this node, which has no cluster, part of the one at the gossip
 	// address. Over conn, which leads to a member's API, add asks that cluster to take
-	// this node in; step is told what is under way.
+	// this node in, again and again until it is done; an error that says no, and not
+	// that a node could not answer, ends that and Join. step is told what is under way.
 	Join(ctx context.Context, address string, add func(ctx context.Context, conn grpc.ClientConnInterface, node NewMember) (done bool, err error), step func(string)) error
 	// Leave makes a node leave and end; step is told what is under way. It fails with
 	// ErrUnreachable where the node is not there to do so.
 	Leave(ctx context.Context, id string, force bool, step func(string)) error
-	// Digest returns a member's digest at a checkpoint.
+	// Digest returns another member's digest at a checkpoint.
 	Digest(ctx context.Context, id string, revision uint64) ([]byte, error)
 }
 

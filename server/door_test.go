@@ -83,7 +83,8 @@ func withSecret(ctx context.Context, secret string, pairs ...string) context.Con
 	return metadata.AppendToOutgoingContext(ctx, append([]string{metadataAuthorization, "Bearer " + secret}, pairs...)...)
 }
 
-// services are those of the API.
+// services are those of the API that people and programs call; operators' own is
+// another matter.
 func services() []protoreflect.ServiceDescriptor {
 	return []protoreflect.ServiceDescriptor{
 		permissionsv1.File_proto_permissions_v1_permissions_service_proto.Services().Get(0),
@@ -115,8 +116,11 @@ func methodFor(req proto.Message) protoreflect.MethodDescriptor {
 }
 
 // newRequest returns an empty request of the method.
-func newRequest(m protoreflect.MethodDescriptor) proto.Message {
-	kind, err := protoregistry.GlobalTypes.FindMessageByName(m.Input().FullName())
+func newRequest(m protoreflect.MethodDescriptor) proto.Message { return newMessage(m.Input()) }
+
+// newMessage returns an empty message.
+func newMessage(m protoreflect.MessageDescriptor) proto.Message {
+	kind, err := protoregistry.GlobalTypes.FindMessageByName(m.FullName())
 	if err != nil {
 		panic(err)
 	}

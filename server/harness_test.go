@@ -178,6 +178,8 @@ type node struct {
 	local  *Local
 	init   *fsm.Init
 	logged *safeBuffer
+	// cluster is the nodes around it.
+	cluster *fakeCluster
 }
 
 // newNode returns a node that is not ready yet.
@@ -194,8 +196,9 @@ func newNode(t testing.TB) *node {
 	}
 	n.log.put(t, n.init)
 	n.logged = &safeBuffer{}
+	n.cluster = newFakeCluster()
 	n.server = New(Config{
-		Log: n.log, Store: n.store,
+		Log: n.log, Store: n.store, Cluster: n.cluster,
 		Logger: slog.New(slog.NewTextHandler(n.logged, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	n.local = NewLocal(n.server.LocalInterceptor)

@@ -116,6 +116,10 @@ func rowOf(r rule) string {
 	return row
 }
 
+// isOperation reports a method of the cluster service: TestOperatorsAlone is about
+// those.
+func isOperation(method string) bool { return strings.HasPrefix(method, "ClusterService/") }
+
 // TestMatrix calls every method of the services through every door: with a key
 // that holds what the documentation says and nothing else, without each part of
 // that, and with the keys of others.
@@ -141,7 +145,7 @@ func TestMatrix(t *testing.T) {
 		}
 	}
 	for method := range rules {
-		if !seen[method] {
+		if !seen[method] && !isOperation(method) {
 			t.Errorf("%s has a row and is no method", method)
 		}
 	}

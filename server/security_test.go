@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/remit-io/remit/fsm"
+	clusterv1 "github.com/remit-io/remit/proto/cluster/v1"
 	organisationv1 "github.com/remit-io/remit/proto/organisation/v1"
 	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
 )
@@ -47,10 +48,19 @@ func TestSecurityDocument(t *testing.T) {
 func methodTable() string {
 	reaches := map[reach]string{anywhere: "any", inProject: "of the project or `remit`", inOrganisation: "of `remit`", inCluster: "an operator's"}
 	var b strings.Builder
-	for _, desc := range []grpc.ServiceDesc{permissionsv1.PermissionsService_ServiceDesc, organisationv1.OrganisationService_ServiceDesc} {
+	for _, desc := range []grpc.ServiceDesc{
+		permissionsv1.PermissionsService_ServiceDesc, organisationv1.OrganisationService_ServiceDesc, clusterv1.ClusterService_ServiceDesc,
+	} {
 		fmt.Fprintf(&b, "\n`%s`\n\n| method | key | permission → resource |\n|---|---|---|\n", desc.ServiceName)
+		names := make([]string, 0, len(desc.Methods)+len(desc.Streams))
 		for _, m := range desc.Methods {
-			r := rules[methodOf("/"+desc.ServiceName+"/"+m.MethodName)]
+			names = append(names, m.MethodName)
+		}
+		for _, m := range desc.Streams {
+			names = append(names, m.StreamName)
+		}
+		for _, name := range names {
+			r := rules[methodOf("/"+desc.ServiceName+"/"+name)]
 			var lines []string
 			for _, needed := range r.rights {
 				line := fmt.Sprintf("%s → `%s`", needed.permission, needed.on.path)
@@ -65,7 +75,7 @@ func methodTable() string {
 			if r.note != "" {
 				lines = append(lines, r.note)
 			}
-			fmt.Fprintf(&b, "| %s | %s | %s |\n", m.MethodName, reaches[r.reach], strings.Join(lines, "<br>"))
+			fmt.Fprintf(&b, "| %s | %s | %s |\n", name, reaches[r.reach], strings.Join(lines, "<br>"))
 		}
 	}
 	return b.String() + "\n"

@@ -7,10 +7,12 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/remit-io/remit/fsm"
+	clusterv1 "github.com/remit-io/remit/proto/cluster/v1"
 	organisationv1 "github.com/remit-io/remit/proto/organisation/v1"
 	permioorganisationv1 "github.com/remit-io/remit/proto/permio/organisation/v1"
 	permiov1 "github.com/remit-io/remit/proto/permio/permissions/v1"
@@ -70,17 +72,20 @@ type Config struct {
 }
 
 // A Server serves the permissions service and the organisation service, each
-// under both of its names.
+// under both of its names, and the cluster service.
 type Server struct {
+	clusterv1.UnimplementedClusterServiceServer
 	log     Log
 	store   Store
 	cluster Cluster
 	level   uint32 // the newest that the node supports
-	fresh   *freshness
-	logger  *slog.Logger
-	token   atomic.Pointer[stateToken] // of the newest state that was answered from
-	swept   chan struct{}              // wakes the sweeper
-	health  *health.Server
+	// membership is held while a node is taken in or the level raised.
+	membership sync.Mutex
+	fresh      *freshness
+	logger     *slog.Logger
+	token      atomic.Pointer[stateToken] // of the newest state that was answered from
+	swept      chan struct{}              // wakes the sweeper
+	health     *health.Server
 
 	publicReceives chan struct{} // holds one for each call that receivePublic let in
 }
@@ -91,6 +96,8 @@ var (
 
 	_ organisationv1.OrganisationServiceServer       = (*Server)(nil)
 	_ permioorganisationv1.OrganisationServiceServer = (*Server)(nil)
+
+	_ clusterv1.ClusterServiceServer = (*Server)(nil)
 )
 
 // New returns a server that is not ready until Run has made its first round.
@@ -115,19 +122,19 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 	permiov1.RegisterPermissionsServiceServer(r, s)
 	organisationv1.RegisterOrganisationServiceServer(r, s)
 	permioorganisationv1.RegisterOrganisationServiceServer(r, s)
+	if s.cluster != nil {
+		clusterv1.RegisterClusterServiceServer(r, s)
+	}
 	healthpb.RegisterHealthServer(r, s.health)
 }
 
-// Run keeps the server fresh and sweeps what deletes left, until the context
-// ends.
+// Run keeps the server fresh, sweeps what deletes left and raises the level when
+// all nodes support the next one, until the context ends.
 func (s *Server) Run(ctx context.Context) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		s.sweep(ctx)
-	}()
+	var background sync.WaitGroup
+	background.Go(func() { s.sweep(ctx) })
 	s.fresh.run(ctx, s.log, s.store, s.setHealth)
-	<-done
+	background.Wait()
 }
 
 // Ready says why the server may not answer default reads, nil if it may: it has

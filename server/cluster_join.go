@@ -1,0 +1,111 @@
+package server
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	clusterv1 "github.com/remit-io/remit/proto/cluster/v1"
+)
+
+// joinMethod is open to everybody on a node without a cluster, which has no keys
+// to judge by: the cluster to be joined does.
+const joinMethod = "ClusterService/Join"
+
+// mayJoin refuses Join on a node that has a cluster.
+func (s *Server) mayJoin() error {
+	if s.cluster.HasCluster() {
+		return refused("this node belongs to a cluster already: make it leave that, wipe its data folder and start it again, then let it join")
+	}
+	return nil
+}
+
+// Join makes this node, which belongs to no cluster, join one.
+func (s *Server) Join(req *clusterv1.JoinRequest, stream grpc.ServerStreamingServer[clusterv1.JoinResponse]) error {
+	ctx := stream.Context()
+	if req.Address == "" {
+		return invalid("no address is given: name the gossip address, host:port, of any node of the cluster to join")
+	}
+	credential, err := credentialOf(ctx)
+	if err != nil {
+		return err
+	}
+	steps := newSteps(stream, func(step string) *clusterv1.JoinResponse { return &clusterv1.JoinResponse{Step: step} })
+	add := func(ctx context.Context, conn grpc.ClientConnInterface, node NewMember) (bool, error) {
+		ctx = metadata.AppendToOutgoingContext(ctx, metadataAuthorization, credential)
+		resp, err := clusterv1.NewClusterServiceClient(conn).AddMember(ctx, &clusterv1.AddMemberRequest{
+			Id: node.ID, Replica: node.Replica, SupportedLevel: node.Level, RaftAddress: node.RaftAddr,
+		})
+		if err != nil {
+			return false, err
+		}
+		step := "catching up, then it gets its vote"
+		switch {
+		case resp.Done && node.Replica:
+			step = "member of the cluster, as a replica"
+		case resp.Done:
+			step = "member of the cluster, with a vote"
+		case node.Replica:
+			step = "catching up"
+		}
+		steps.send(&clusterv1.JoinResponse{Step: step, AppliedRevision: resp.AppliedRevision, TargetRevision: resp.LeaderRevision})
+		return resp.Done, nil
+	}
+	if err := s.cluster.Join(ctx, req.Address, add, steps.step); err != nil {
+		return err
+	}
+	return steps.err()
+}
+
+// Leave makes a node leave the cluster and end.
+func (s *Server) Leave(req *clusterv1.LeaveRequest, stream grpc.ServerStreamingServer[clusterv1.LeaveResponse]) error {
+	ctx := stream.Context()
+	node := req.Node
+	if node == "" {
+		node = s.cluster.ID()
+	}
+	m, err := s.member(ctx, node)
+	if err != nil {
+		return err
+	}
+	steps := newSteps(stream, func(step string) *clusterv1.LeaveResponse { return &clusterv1.LeaveResponse{Step: step} })
+	err = s.cluster.Leave(ctx, m.ID, req.Force, steps.step)
+	if errors.Is(err, ErrUnreachable) {
+		steps.step("it cannot be reached, so it is removed without it: wipe its data folder before it starts again")
+		err = s.removeAtLeader(ctx, m.ID, req.Force)
+	}
+	if err != nil {
+		return err
+	}
+	steps.step("it has left")
+	return steps.err()
+}
+
+// removeAtLeader removes a member from any node.
+func (s *Server) removeAtLeader(ctx context.Context, id string, force bool) error {
+	conn, self, err := s.log.Leader(ctx)
+	switch {
+	case err != nil:
+		return unavailable("there is no leader to remove node %s: %v", id, err)
+	case self:
+		return s.cluster.Remove(ctx, id, force)
+	}
+	credential, err := credentialOf(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = clusterv1.NewClusterServiceClient(conn).RemoveMember(
+		metadata.AppendToOutgoingContext(ctx, metadataAuthorization, credential), &clusterv1.RemoveMemberRequest{Node: id, Force: force})
+	return err
+}
+
+// credentialOf is what the caller authenticates with, to be passed on to other nodes.
+func credentialOf(ctx context.Context) (string, error) {
+	values := metadata.ValueFromIncomingContext(ctx, metadataAuthorization)
+	if len(values) != 1 {
+		return "", unauthenticated("no API key: send one header 'Authorization: Bearer <key>'")
+	}
+	return values[0], nil
+}
