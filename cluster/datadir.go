@@ -74,19 +74,33 @@ func (d *dataDir) file(name string) string { return filepath.Join(d.path, name) 
 // processes lock two different files of the same name.
 func (d *dataDir) close() error { return d.lock.Close() }
 
-// nodeID reads the identity of the folder, or draws one for a folder that has
-// never held a log. A folder with a log but without its identity is not given a
-// new one: no cluster would know it.
-func (d *dataDir) nodeID() (uuid.UUID, error) {
+// nodeID reads the identity of the folder, which must be that of the certificate if
+// there is one. A folder that has never held a log is given it, or one drawn at
+// random. A folder with a log but without its identity is not given a new one: no
+// cluster would know it.
+func (d *dataDir) nodeID(certificate *TLS) (uuid.UUID, error) {
+	var certified uuid.UUID
+	if certificate != nil {
+		var err error
+		if certified, err = certificate.NodeID(); err != nil {
+			return uuid.Nil, fmt.Errorf("TLS between nodes: %w", err)
+		}
+	}
 	id, err := readID(d.file(nodeIDFile))
-	if !errors.Is(err, os.ErrNotExist) {
+	switch {
+	case err == nil && certificate != nil && id != certified:
+		return uuid.Nil, fmt.Errorf("%s in data folder %s says that it is node %s, and the certificate %s is that of node %s: make one for this folder with remit cert node --id %[3]s, or start the node with its own data folder",
+			nodeIDFile, d.path, id, certificate.CertFile, certified)
+	case !errors.Is(err, os.ErrNotExist):
 		return id, err
 	}
 	if _, err := os.Stat(d.file(logFile)); !errors.Is(err, os.ErrNotExist) {
 		return uuid.Nil, fmt.Errorf("data folder %s has a log (%s) but no %s: restore that file from the backup the folder came from", d.path, logFile, nodeIDFile)
 	}
-	if id, err = uuid.NewRandom(); err != nil {
-		return uuid.Nil, fmt.Errorf("draw a node id: %w", err)
+	if id = certified; id == uuid.Nil {
+		if id, err = uuid.NewRandom(); err != nil {
+			return uuid.Nil, fmt.Errorf("draw a node id: %w", err)
+		}
 	}
 	return id, writeID(d.file(nodeIDFile), id)
 }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +20,8 @@ import (
 // or, to something that is not a node, nothing. It keeps nodes of two clusters, nodes
 // of one cluster from before and after it was recovered, and a node that took over
 // another's address from speaking to each other by mistake; it proves nothing about
-// who is calling.
+// who is calling: TLS does, below it, and the caller's id must be that in its
+// certificate.
 const (
 	handshakeMagic   = "RMIT"
 	handshakeVersion = 2
@@ -50,6 +52,8 @@ const (
 	wrongEpoch
 	wrongTarget
 	sameNode
+	needsTLS
+	wrongCertificate
 )
 
 func (v verdict) String() string {
@@ -70,9 +74,16 @@ func (v verdict) String() string {
 		return "it is not the node that was called: another node has taken over the address"
 	case sameNode:
 		return "both nodes have the same id: one data folder is a copy of the other"
+	case needsTLS:
+		return "it takes no connection without TLS: start both nodes with a node certificate (--tls-cert, --tls-key, --tls-ca)"
+	case wrongCertificate:
+		return "the caller's certificate is that of another node"
 	}
 	return fmt.Sprintf("verdict %d", byte(v))
 }
+
+// tlsHandshake is how a connection with TLS begins.
+var tlsHandshake = []byte{0x16, 0x03}
 
 // hello is the caller's part of the handshake.
 type hello struct {
@@ -85,6 +96,7 @@ type hello struct {
 
 var (
 	errNotANode     = errors.New("the other side is not a node")
+	errSpeaksTLS    = fmt.Errorf("%w without TLS, as this node is: start both with a node certificate (--tls-cert, --tls-key, --tls-ca)", errNotANode)
 	errWrongVersion = errors.New(wrongVersion.String())
 )
 
@@ -105,6 +117,9 @@ func readHello(r io.Reader) (hello, error) {
 	var b [helloSize]byte
 	if _, err := io.ReadFull(r, b[:helloHead]); err != nil {
 		return hello{}, fmt.Errorf("%w: %w", errNotANode, err)
+	}
+	if bytes.HasPrefix(b[:], tlsHandshake) {
+		return hello{}, errSpeaksTLS
 	}
 	if string(b[:len(handshakeMagic)]) != handshakeMagic {
 		return hello{}, errNotANode

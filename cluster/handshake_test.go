@@ -60,6 +60,7 @@ func TestReadHello(t *testing.T) {
 func FuzzReadHello(f *testing.F) {
 	f.Add(encodeHello(f, validHello()))
 	f.Add([]byte(handshakeMagic))
+	f.Add([]byte("\x16\x03\x01\x02\x00\x01\x00"))
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, err := readHello(bytes.NewReader(b))

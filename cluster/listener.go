@@ -2,11 +2,15 @@ package cluster
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,12 +26,19 @@ const (
 	acceptPause = 50 * time.Millisecond
 )
 
+// errPlaintext is why a connection to another machine is not opened.
+var errPlaintext = errors.New("the node is on another machine and the connection would not be encrypted: " +
+	"give every node a certificate (--tls-cert, --tls-key, --tls-ca), or accept that with --insecure")
+
 // identity is what the listener knows of its node.
 type identity struct {
 	self    uuid.UUID
 	cluster func() *uuid.UUID                  // nil before the cluster is known
 	epoch   func() uuid.UUID                   // of the cluster's log
 	address func(id uuid.UUID) (string, error) // of another node
+
+	tls      *TLS // nil for connections without
+	insecure bool // lets connections without TLS leave the machine
 }
 
 // listener is the one listener for connections between nodes. It hands them out
@@ -121,38 +132,72 @@ func (l *listener) acceptAll() {
 		l.wg.Add(1)
 		go func() {
 			defer l.wg.Done()
-			kind, err := l.admit(tracked)
+			conn, kind, err := l.admit(tracked)
 			<-l.handshakes
 			if err != nil {
 				_ = tracked.Close()
-				l.log.Warn("node connection refused", "from", conn.RemoteAddr().String(), "error", err)
+				l.log.Warn("node connection refused", "from", tracked.RemoteAddr().String(), "error", err)
 				return
 			}
-			l.kinds[kind].hand(tracked)
+			l.kinds[kind].hand(conn)
 		}()
 	}
 }
 
-// admit runs the called node's side of the handshake.
-func (l *listener) admit(conn net.Conn) (connKind, error) {
+// admit runs the called node's side of the handshake. The connection it returns
+// is encrypted if the node has TLS.
+func (l *listener) admit(conn net.Conn) (net.Conn, connKind, error) {
 	if err := conn.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
-		return 0, err
+		return nil, 0, err
+	}
+	conn, certified, err := l.answerTLS(conn)
+	if err != nil {
+		return nil, 0, err
 	}
 	h, err := readHello(conn)
 	if errors.Is(err, errWrongVersion) {
-		return 0, errors.Join(err, writeReply(conn, wrongVersion))
+		return nil, 0, errors.Join(err, writeReply(conn, wrongVersion))
 	}
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	v := l.judge(h)
+	if l.node.tls != nil && h.caller != certified {
+		v = wrongCertificate
+	}
 	if err := writeReply(conn, v); err != nil {
-		return 0, err
+		return nil, 0, err
+	}
+	if v == wrongCertificate {
+		return nil, 0, fmt.Errorf("node %s called as node %s: %s", certified, h.caller, v)
 	}
 	if v != accepted {
-		return 0, fmt.Errorf("node %s of cluster %s called node %s for kind %d; this is node %s: %s", h.caller, h.cluster, h.target, h.kind, l.node.self, v)
+		return nil, 0, fmt.Errorf("node %s of cluster %s called node %s for kind %d; this is node %s: %s", h.caller, h.cluster, h.target, h.kind, l.node.self, v)
 	}
-	return h.kind, conn.SetDeadline(time.Time{})
+	return conn, h.kind, conn.SetDeadline(time.Time{})
+}
+
+// answerTLS runs the called node's side of the TLS handshake, if the node has TLS,
+// and returns the id in the caller's certificate.
+func (l *listener) answerTLS(conn net.Conn) (net.Conn, uuid.UUID, error) {
+	if l.node.tls == nil {
+		return conn, uuid.Nil, nil
+	}
+	certificates, err := l.node.tls.current()
+	if err != nil {
+		return nil, uuid.Nil, err
+	}
+	encrypted := tls.Server(conn, certificates.answering())
+	err = encrypted.Handshake()
+	var plain tls.RecordHeaderError
+	if errors.As(err, &plain) && string(plain.RecordHeader[:len(handshakeMagic)]) == handshakeMagic {
+		return nil, uuid.Nil, errors.Join(errors.New("the caller is a node without TLS"), writeReply(conn, needsTLS))
+	}
+	if err != nil {
+		return nil, uuid.Nil, fmt.Errorf("TLS: %w", err)
+	}
+	id, err := certifiedNode(encrypted.ConnectionState().PeerCertificates[0])
+	return encrypted, id, err
 }
 
 func (l *listener) judge(h hello) verdict {
@@ -206,7 +251,7 @@ func (l *listener) dial(ctx context.Context, kind connKind, target uuid.UUID) (n
 	if err != nil {
 		return nil, fmt.Errorf("call node %s: %w", target, err)
 	}
-	var dialer net.Dialer
+	dialer := net.Dialer{Control: l.allow}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("call node %s: %w", target, err)
@@ -215,31 +260,65 @@ func (l *listener) dial(ctx context.Context, kind connKind, target uuid.UUID) (n
 	if err != nil {
 		return nil, err
 	}
-	deadline, _ := ctx.Deadline()
-	err = introduce(tracked, deadline, hello{kind: kind, cluster: *cluster, epoch: l.node.epoch(), caller: l.node.self, target: target})
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	open, err := l.introduce(ctx, tracked, hello{kind: kind, cluster: *cluster, epoch: l.node.epoch(), caller: l.node.self, target: target})
 	if err != nil {
 		_ = tracked.Close()
 		return nil, fmt.Errorf("call node %s at %s: %w", target, address, err)
 	}
-	return tracked, nil
+	return open, nil
 }
 
-// introduce runs the caller's side of the handshake.
-func introduce(conn net.Conn, deadline time.Time, h hello) error {
+// allow refuses to open a connection that would leave the machine unencrypted.
+// It is asked once a name has become an address.
+func (l *listener) allow(_, address string, _ syscall.RawConn) error {
+	if l.node.tls != nil || l.node.insecure {
+		return nil
+	}
+	if at, err := netip.ParseAddrPort(address); err == nil && at.Addr().Unmap().IsLoopback() {
+		return nil
+	}
+	return errPlaintext
+}
+
+// introduce runs the caller's side of the handshake. The connection it returns is
+// encrypted if the node has TLS. The context must have a deadline.
+func (l *listener) introduce(ctx context.Context, conn net.Conn, h hello) (net.Conn, error) {
+	deadline, _ := ctx.Deadline()
 	if err := conn.SetDeadline(deadline); err != nil {
-		return err
+		return nil, err
+	}
+	if l.node.tls != nil {
+		certificates, err := l.node.tls.current()
+		if err != nil {
+			return nil, err
+		}
+		encrypted := tls.Client(conn, certificates.calling(h.target))
+		if err := encrypted.HandshakeContext(ctx); err != nil {
+			if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+				err = fmt.Errorf("%w: is it a node with TLS (--tls-cert, --tls-key, --tls-ca)?", err)
+			}
+			return nil, fmt.Errorf("TLS: %w", err)
+		}
+		conn = encrypted
 	}
 	if err := h.write(conn); err != nil {
-		return err
+		return nil, err
 	}
 	v, err := readReply(conn)
+	// The called node judges the caller's certificate after the caller's part of the handshake.
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "remote error" {
+		return nil, fmt.Errorf("the node refused this node's certificate: %w", op)
+	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if v != accepted {
-		return fmt.Errorf("the node refused: %s", v)
+		return nil, fmt.Errorf("the node refused: %s", v)
 	}
-	return conn.SetDeadline(time.Time{})
+	return conn, conn.SetDeadline(time.Time{})
 }
 
 // kindListener is the listener for one kind of connections.

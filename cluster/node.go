@@ -200,7 +200,7 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 	if err = n.dir.requireLog(); err != nil {
 		return nil, err
 	}
-	if n.id, err = n.dir.nodeID(); err != nil {
+	if n.id, err = n.dir.nodeID(cfg.TLS); err != nil {
 		return nil, err
 	}
 	n.log = cfg.Logger.With("node", cfg.NodeName, "node_id", n.id.String())
@@ -243,6 +243,9 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 		cluster: n.cluster.Load,
 		epoch:   n.logEpoch,
 		address: address,
+		tls:     cfg.TLS,
+
+		insecure: cfg.Insecure,
 	})
 	n.conns = newNodeConns(n.listener.dial)
 	n.serveNodes()
