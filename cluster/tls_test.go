@@ -192,18 +192,18 @@ type tlsNode struct {
 	log   logLines
 }
 
-// testCluster is what the listeners of one test agree on.
-type testCluster struct {
+// tlsCluster is what the listeners of one test agree on.
+type tlsCluster struct {
 	id, epoch uuid.UUID
 	addresses map[uuid.UUID]string
 }
 
-func newTestCluster() *testCluster {
-	return &testCluster{id: uuid.New(), epoch: uuid.New(), addresses: map[uuid.UUID]string{}}
+func newTLSCluster() *tlsCluster {
+	return &tlsCluster{id: uuid.New(), epoch: uuid.New(), addresses: map[uuid.UUID]string{}}
 }
 
 // listen starts the listener of a node; without files it is one without TLS.
-func (c *testCluster) listen(t *testing.T, id uuid.UUID, files *TLS) *tlsNode {
+func (c *tlsCluster) listen(t *testing.T, id uuid.UUID, files *TLS) *tlsNode {
 	t.Helper()
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -261,7 +261,7 @@ func mustPing(t *testing.T, from, to net.Conn) {
 
 func TestCallsBetweenNodesWithTLS(t *testing.T) {
 	ca, foreign := newAuthority(t), newAuthority(t)
-	c := newTestCluster()
+	c := newTLSCluster()
 	caller, target := uuid.New(), uuid.New()
 	secret, plain := c.listen(t, caller, ca.node(t, caller)), c.listen(t, caller, nil)
 	called := c.listen(t, target, ca.node(t, target))
@@ -332,7 +332,7 @@ func TestCallsBetweenNodesWithTLS(t *testing.T) {
 
 func TestStrangersOnTheNodePortWithTLS(t *testing.T) {
 	ca, foreign := newAuthority(t), newAuthority(t)
-	c := newTestCluster()
+	c := newTLSCluster()
 	id, peer := uuid.New(), uuid.New()
 	node := c.listen(t, id, ca.node(t, id))
 	greeting := encodeHello(t, hello{kind: kindAPI, cluster: c.id, epoch: c.epoch, caller: peer, target: id})
@@ -428,7 +428,7 @@ func TestStrangersOnTheNodePortWithTLS(t *testing.T) {
 // more is refused at once, and each of them ends by itself.
 func TestSilentConnections(t *testing.T) {
 	t.Parallel()
-	ca, c := newAuthority(t), newTestCluster()
+	ca, c := newAuthority(t), newTLSCluster()
 	id := uuid.New()
 	node := c.listen(t, id, ca.node(t, id))
 	var silent []net.Conn
@@ -458,7 +458,7 @@ func TestSilentConnections(t *testing.T) {
 }
 
 func TestPlaintextStaysOnThisMachine(t *testing.T) {
-	c := newTestCluster()
+	c := newTLSCluster()
 	node := c.listen(t, uuid.New(), nil)
 	far := uuid.New()
 	for _, address := range []string{"192.0.2.1:7602", "[2001:db8::1]:7602", "[::ffff:192.0.2.1]:7602"} {
@@ -593,7 +593,7 @@ func serve(t *testing.T, config *tls.Config) (address string) {
 func TestRotation(t *testing.T) {
 	t.Parallel()
 	first, second := newAuthority(t), newAuthority(t)
-	c := newTestCluster()
+	c := newTLSCluster()
 	id, peerID := uuid.New(), uuid.New()
 	node := c.listen(t, id, first.node(t, id))
 	peer := c.listen(t, peerID, first.node(t, peerID))
