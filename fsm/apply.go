@@ -16,6 +16,11 @@ type Result struct {
 	Organisation *Organisation
 	Project      *Project
 	Key          *Key
+	Received     uint64 // bytes of the backup under way, of RestoreChunk
+	// Repeated says that the command was a repetition: it changed nothing, and
+	// Memory is what it came to the first time.
+	Repeated bool
+	Memory   *Memory
 }
 
 func failed(err *Error) Result { return Result{Err: err} }
@@ -27,8 +32,14 @@ type batch struct {
 	tenants map[ID]*tenant
 	actor   *Key  // who asked for the command at hand; nil for the cluster itself
 	time    int64 // of that command
+	// revision is that of the command at hand, where it comes from the log.
+	revision uint64
 	// what the batch has copied of the state, to change it
-	ownsOrganisations, ownsKeys, ownsSweeps bool
+	ownsOrganisations, ownsKeys, ownsSweeps, ownsRequests bool
+	// checkpoint says that the state is to be published as it is, and kept.
+	checkpoint bool
+	// changed says that the command at hand changes something though it fails.
+	changed bool
 }
 
 // A tenant is an organisation that the batch may change.
@@ -47,8 +58,20 @@ func newBatch(s *State) *batch {
 	return &batch{state: *s, tenants: map[ID]*tenant{}}
 }
 
-// apply applies one command.
-func (b *batch) apply(c *Command) Result {
+// apply applies the command at a revision of the log. A repetition is answered
+// from memory, before anything is judged: what it came to is history.
+func (b *batch) apply(c *Command, revision uint64) Result {
+	b.revision = revision
+	if r, ok := b.recall(&c.Envelope); ok {
+		return r
+	}
+	r := b.decide(c)
+	b.remember(&c.Envelope, &r)
+	return r
+}
+
+// decide judges and carries out a command that is no repetition.
+func (b *batch) decide(c *Command) Result {
 	if err := b.judge(c); err != nil {
 		return failed(err)
 	}
@@ -357,10 +380,16 @@ func firstOf(errs ...*Error) *Error {
 }
 
 // Refuses returns the error that the command would come to in this state, nil
-// if it would succeed. It changes nothing.
+// if it would succeed, repeats what succeeded, or has to fail in the log. It
+// changes nothing.
 func (s *State) Refuses(c *Command) error {
-	if err := newBatch(s).apply(c).Err; err != nil {
-		return err
+	b := newBatch(s)
+	r, repeated := b.recall(&c.Envelope)
+	if !repeated {
+		r = b.decide(c)
+	}
+	if r.Err != nil && !b.changed {
+		return r.Err
 	}
 	return nil
 }

@@ -37,13 +37,20 @@ func newFixture(t testing.TB) *machine {
 	return m
 }
 
-// content is all of a state but its revision, as bytes.
+// content is what commands change, as bytes: all of a state but its revision,
+// and what it remembers of the commands themselves.
 func content(t testing.TB, s *State) []byte {
 	t.Helper()
-	at0 := *s
-	at0.Revision = 0
+	return whole(t, s.Backup())
+}
+
+// whole is all of a state but its revision, as bytes.
+func whole(t testing.TB, s *State) []byte {
+	t.Helper()
+	later := *s
+	later.Revision = 1 << 40
 	var b bytes.Buffer
-	if err := at0.WriteSnapshot(&b); err != nil {
+	if err := later.WriteSnapshot(&b); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
@@ -364,7 +371,7 @@ func TestSuccesses(t *testing.T) {
 func TestInit(t *testing.T) {
 	m := newMachine(t)
 	s := m.store.State()
-	if s.Cluster != (ID{9}) || s.Epoch != (ID{8}) || s.Secret != [32]byte{7} || s.Level != 1 || s.Revision != 1 {
+	if s.Cluster != (ID{9}) || s.Epoch != (ID{8}) || s.Secret != [32]byte{7} || s.Level != MaxLevel || s.Revision != 1 {
 		t.Errorf("the state is %+v", s)
 	}
 	k, owned, ok := s.Key([32]byte{4})

@@ -22,7 +22,7 @@ func keyed(b *testing.B) (s *State, hashes [][32]byte, byHash map[[32]byte]ID, h
 	}
 	batch := newBatch(&State{})
 	apply := func(body Body) {
-		if r := batch.apply(byCluster(body)); r.Err != nil {
+		if r := batch.apply(byCluster(body), 0); r.Err != nil {
 			b.Fatal(r.Err)
 		}
 	}

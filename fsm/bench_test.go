@@ -85,7 +85,7 @@ const benchRoles = 8
 func populate(n int, grant grantPattern) *population {
 	p := &population{grants: n, grant: grant, scope: Scope{ID{1}, ID{2}}}
 	apply := func(b *batch, body Body) {
-		if r := b.apply(&Command{Body: body}); r.Err != nil {
+		if r := b.apply(&Command{Body: body}, 0); r.Err != nil {
 			panic(r.Err)
 		}
 	}

@@ -37,6 +37,11 @@ const (
 	KindCreateKey
 	KindInvalidateKey
 	KindSweepKeys
+	KindRaiseLevel
+	KindCheckpoint
+	KindBeginRestore
+	KindRestoreChunk
+	KindCommitRestore
 )
 
 // An Envelope says who asked for a command, from where and when, and which
@@ -48,6 +53,9 @@ type Envelope struct {
 	Peer     string        `msgpack:"peer"`
 	Time     int64         `msgpack:"time"` // at the proposer, Unix milliseconds
 	Requires []Requirement `msgpack:"requires"`
+	// Content is a fingerprint of the request as the caller sent it: what else comes
+	// under the same request id is no repetition. From level 2 on.
+	Content uint64 `msgpack:"content,omitempty"`
 }
 
 // A Requirement is a management permission on the URIs that begin with Prefix
@@ -77,6 +85,8 @@ type Init struct {
 	Cluster ID       `msgpack:"cluster"`
 	Epoch   ID       `msgpack:"epoch"`
 	Secret  [32]byte `msgpack:"secret"`
+	// Level is that of the new cluster; 1 if it is absent.
+	Level uint32 `msgpack:"level,omitempty"`
 	// The first organisation. Its first key is the first operator.
 	CreateOrganisation
 }
@@ -230,6 +240,11 @@ func (*DeleteProject) kind() Kind      { return KindDeleteProject }
 func (*CreateKey) kind() Kind          { return KindCreateKey }
 func (*InvalidateKey) kind() Kind      { return KindInvalidateKey }
 func (*SweepKeys) kind() Kind          { return KindSweepKeys }
+func (*RaiseLevel) kind() Kind         { return KindRaiseLevel }
+func (*Checkpoint) kind() Kind         { return KindCheckpoint }
+func (*BeginRestore) kind() Kind       { return KindBeginRestore }
+func (*RestoreChunk) kind() Kind       { return KindRestoreChunk }
+func (*CommitRestore) kind() Kind      { return KindCommitRestore }
 
 func newBody(kind Kind) (Body, bool) {
 	switch kind {
@@ -269,6 +284,16 @@ func newBody(kind Kind) (Body, bool) {
 		return new(InvalidateKey), true
 	case KindSweepKeys:
 		return new(SweepKeys), true
+	case KindRaiseLevel:
+		return new(RaiseLevel), true
+	case KindCheckpoint:
+		return new(Checkpoint), true
+	case KindBeginRestore:
+		return new(BeginRestore), true
+	case KindRestoreChunk:
+		return new(RestoreChunk), true
+	case KindCommitRestore:
+		return new(CommitRestore), true
 	}
 	return nil, false
 }
@@ -301,6 +326,9 @@ var ErrUpgrade = errors.New("upgrade this node")
 // the same bytes. The checksum is there because logs have none of their own: a
 // flipped bit must stop a node, not become another grant.
 func (c *Command) Encode() ([]byte, error) {
+	if err := knownLevel(c.Body); err != nil {
+		return nil, fmt.Errorf("encode a command of kind %d: %w", c.Body.kind(), err)
+	}
 	b := bytes.NewBuffer([]byte{commandFormat, byte(c.Body.kind())})
 	if err := msgpack.NewEncoder(b).Encode(&encoded{&c.Envelope, c.Body}); err != nil {
 		return nil, fmt.Errorf("encode a command of kind %d: %w", c.Body.kind(), err)
@@ -319,7 +347,7 @@ func seal(command []byte) []byte {
 }
 
 // DecodeCommand reads what Encode wrote. A format, kind or field that this
-// version does not know is ErrUpgrade.
+// version does not know is ErrUpgrade, and so is a level.
 func DecodeCommand(data []byte) (*Command, error) {
 	if len(data) < 2+checksumBytes {
 		return nil, fmt.Errorf("a command of %d bytes is cut off", len(data))
@@ -339,6 +367,9 @@ func DecodeCommand(data []byte) (*Command, error) {
 	err := decode(data[2:], &parts)
 	if err == nil {
 		err = decode(parts.Body, body)
+	}
+	if err == nil {
+		err = knownLevel(body)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("decode a command of kind %d: %w", data[1], err)

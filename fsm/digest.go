@@ -11,7 +11,9 @@ import (
 // that answer alike have the same, whatever batches or snapshots they went
 // through and however far the sweeps of permissions and roles are. Grants that a
 // deletion left in the built-in project count until they are swept, since lists
-// show them. It costs a walk over everything.
+// show them. The memory of requests counts, since it answers repetitions, and so
+// does how far a backup has arrived; its bytes do not, since its own sum judges
+// them. It costs a walk over everything.
 func (s *State) Digest() [32]byte {
 	d := digest{sha256.New()}
 	d.add("cluster", s.Cluster[:], s.Epoch[:], s.Secret[:], binary.BigEndian.AppendUint32(nil, s.Level))
@@ -23,6 +25,11 @@ func (s *State) Digest() [32]byte {
 		for p := range o.Projects("") {
 			d.project(p)
 		}
+	}
+	d.requests("old", s.requests.old)
+	d.requests("young", s.requests.young)
+	if g := s.restore; g != nil {
+		d.add("restore", g.id[:], number64(int64(g.size)), number64(int64(g.received)))
 	}
 	return [32]byte(d.h.Sum(nil))
 }
@@ -53,6 +60,21 @@ func (d digest) project(p *Project) {
 			d.add("assignment", append(append(parts, ids(a.Permissions)...), ids(a.Roles)...)...)
 		}
 	}
+}
+
+func (d digest) requests(generation string, g generation) {
+	if g.len() == 0 {
+		return
+	}
+	d.add(generation)
+	g.requests.Scan(func(q request) bool {
+		parts := [][]byte{q.key[:], q.id[:], number64(int64(q.content)), number64(int64(q.revision))}
+		if err, ok := g.errors.get(string(q.key[:])); ok {
+			parts = append(parts, []byte{byte(err.Code)}, []byte(err.Message))
+		}
+		d.add("request", parts...)
+		return true
+	})
 }
 
 // ids returns the ids in ascending order, behind their number.

@@ -11,13 +11,14 @@ type Code uint8
 
 // The codes that this package uses.
 const (
-	CodeInvalidArgument   Code = 3
-	CodeNotFound          Code = 5
-	CodeAlreadyExists     Code = 6
-	CodePermissionDenied  Code = 7
-	CodeResourceExhausted Code = 8
-	CodeUnavailable       Code = 14
-	CodeUnauthenticated   Code = 16
+	CodeInvalidArgument    Code = 3
+	CodeNotFound           Code = 5
+	CodeAlreadyExists      Code = 6
+	CodePermissionDenied   Code = 7
+	CodeResourceExhausted  Code = 8
+	CodeFailedPrecondition Code = 9
+	CodeUnavailable        Code = 14
+	CodeUnauthenticated    Code = 16
 )
 
 // An Error says what was wrong, with which value, and what to do. As the result
@@ -34,9 +35,11 @@ func errorf(code Code, format string, args ...any) *Error {
 }
 
 // excerpt bounds a value that goes into a message.
-func excerpt(s string) string {
-	if len(s) <= 256 {
+func excerpt(s string) string { return cut(s, 256) }
+
+func cut(s string, limit int) string {
+	if len(s) <= limit {
 		return s
 	}
-	return strings.ToValidUTF8(s[:256], "") + "…"
+	return strings.ToValidUTF8(s[:limit], "") + "…"
 }

@@ -115,27 +115,33 @@ func FuzzCommand(f *testing.F) {
 			t.Fatalf("%+v comes back as %+v, %v", c, second, err)
 		}
 		for _, state := range states {
-			before := content(t, state)
+			before := whole(t, state)
 			refusal := state.Refuses(c)
 			store := newStore(t)
 			store.publish(state)
-			logs := []*raft.Log{{Index: 100, Type: raft.LogCommand, Data: data}, {Index: 101, Type: raft.LogCommand, Data: again}}
-			first := store.ApplyBatch(logs)[0].(Result)
-			if (refusal == nil) != (first.Err == nil) {
+			next := state.Revision + 1
+			logs := []*raft.Log{{Index: next, Type: raft.LogCommand, Data: data}, {Index: next + 1, Type: raft.LogCommand, Data: again}}
+			results := store.ApplyBatch(logs)
+			first, second := results[0].(Result), results[1].(Result)
+			_, commits := c.Body.(*CommitRestore) // which may fail in the log alone
+			if (refusal == nil) != (first.Err == nil) && !commits {
 				t.Errorf("asked before: %v, applied: %v", refusal, first.Err)
 			}
-			if !bytes.Equal(content(t, state), before) {
+			if _, kept := store.State().Remembered(c.Envelope.Key, c.Envelope.Request); kept && (!second.Repeated || !reflect.DeepEqual(second.Err, first.Err.short())) {
+				t.Errorf("the repetition came to %+v, after %+v", second, first)
+			}
+			if !bytes.Equal(whole(t, state), before) {
 				t.Error("the command changed the state before it")
 			}
-			after := content(t, store.State())
-			if first.Err != nil && !bytes.Equal(after, before) {
+			after := whole(t, store.State())
+			if first.Err != nil && !bytes.Equal(content(t, store.State()), content(t, state)) {
 				t.Errorf("refused with %v, and yet something changed", first.Err)
 			}
 			back, err := ReadSnapshot(bytes.NewReader(after))
 			if err != nil {
 				t.Fatalf("the state after it cannot be read: %v", err)
 			}
-			if back.Digest() != store.State().Digest() || !bytes.Equal(content(t, back), after) {
+			if back.Digest() != store.State().Digest() || !bytes.Equal(whole(t, back), after) {
 				t.Error("a snapshot changed the state")
 			}
 		}
@@ -150,8 +156,8 @@ func FuzzSnapshot(f *testing.F) {
 	for _, data := range goldenFiles(f, "snapshot.hex") {
 		f.Add(data)
 	}
-	f.Add(content(f, &State{}))
-	f.Add(content(f, newTenancy(f).store.State()))
+	f.Add(whole(f, &State{}))
+	f.Add(whole(f, newTenancy(f).store.State()))
 	for _, data := range hostile() {
 		if len(data) < 1000 {
 			f.Add(craft(f, rawRecord{recordProject, []byte(data)}))
@@ -167,12 +173,12 @@ func FuzzSnapshot(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			written := content(t, state)
+			written := whole(t, state)
 			again, err := ReadSnapshot(bytes.NewReader(written))
 			if err != nil {
 				t.Fatalf("the state that was read writes what cannot be read: %v", err)
 			}
-			if again.Digest() != state.Digest() || !bytes.Equal(content(t, again), written) {
+			if again.Digest() != state.Digest() || !bytes.Equal(whole(t, again), written) {
 				t.Error("a snapshot changed the state")
 			}
 			for o := range state.organisations.from("") {
@@ -184,10 +190,10 @@ func FuzzSnapshot(f *testing.F) {
 			// What is to be swept can be, whatever it is.
 			b := newBatch(state)
 			for scope := range state.Sweeping() {
-				b.apply(byCluster(&Sweep{scope, 100}))
+				b.apply(byCluster(&Sweep{scope, 100}), 0)
 			}
-			b.apply(byCluster(&SweepKeys{100}))
-			swept := content(t, b.finish(state.Revision))
+			b.apply(byCluster(&SweepKeys{100}), 0)
+			swept := whole(t, b.finish(state.Revision))
 			if _, err := ReadSnapshot(bytes.NewReader(swept)); err != nil {
 				t.Fatalf("a sweep left what cannot be read: %v", err)
 			}

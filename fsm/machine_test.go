@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"encoding/binary"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -15,9 +16,11 @@ type machine struct {
 	scope Scope
 }
 
-func newMachine(t testing.TB) *machine {
+func newMachine(t testing.TB) *machine { return newMachineAt(t, MaxLevel) }
+
+func newMachineAt(t testing.TB, level uint32) *machine {
 	m := &machine{t: t, store: newStore(t), scope: Scope{ID{1}, ID{2}}}
-	m.must(&Init{ID{9}, ID{8}, [32]byte{7}, *machineInit(m.scope)})
+	m.must(&Init{ID{9}, ID{8}, [32]byte{7}, level, *machineInit(m.scope)})
 	return m
 }
 
@@ -49,8 +52,11 @@ func by(key ID, body Body, requires ...[2]string) *Command {
 func (m *machine) log(c *Command) *raft.Log {
 	m.t.Helper()
 	m.index++
-	c.Envelope.Request = ID{byte(m.index)}
-	data, err := c.Encode()
+	fresh := *c // played again, it is another request
+	if c.Envelope.Request == (ID{}) {
+		binary.BigEndian.PutUint64(fresh.Envelope.Request[:], m.index)
+	}
+	data, err := fresh.Encode()
 	if err != nil {
 		m.t.Fatal(err)
 	}

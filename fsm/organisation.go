@@ -15,7 +15,7 @@ func (c *Init) apply(b *batch) Result {
 	}
 	result := c.CreateOrganisation.apply(b)
 	if result.Err == nil {
-		b.state.Cluster, b.state.Epoch, b.state.Secret, b.state.Level = c.Cluster, c.Epoch, c.Secret, MaxLevel
+		b.state.Cluster, b.state.Epoch, b.state.Secret, b.state.Level = c.Cluster, c.Epoch, c.Secret, max(c.Level, 1)
 		b.state.operators = []ID{c.Key}
 	}
 	return result

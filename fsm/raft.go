@@ -11,8 +11,9 @@ import (
 
 var _ raft.BatchingFSM = (*Store)(nil)
 
-// ApplyBatch applies the commands of one batch and publishes one state. The
-// results are of type Result, nil for entries that are no commands.
+// ApplyBatch applies the commands of one batch and publishes one state, and one
+// more at each checkpoint. The results are of type Result, nil for entries that
+// are no commands.
 func (s *Store) ApplyBatch(logs []*raft.Log) []any {
 	results := make([]any, len(logs))
 	b, last := newBatch(s.State()), uint64(0)
@@ -24,8 +25,14 @@ func (s *Store) ApplyBatch(logs []*raft.Log) []any {
 		if err != nil {
 			s.fail(fmt.Errorf("apply revision %d: %w", log.Index, err))
 		}
-		results[i] = b.apply(c)
+		results[i] = b.apply(c, log.Index)
 		last = log.Index
+		if b.checkpoint {
+			state := b.finish(last)
+			s.checkpoint.Store(state)
+			s.publish(state)
+			b, last = newBatch(state), 0
+		}
 	}
 	if last > 0 {
 		s.publish(b.finish(last))
@@ -48,6 +55,26 @@ func (s *Store) Restore(r io.ReadCloser) error {
 	}
 	s.publish(state)
 	return nil
+}
+
+// Recovering returns the state machine for raft.RecoverCluster: what it takes a
+// snapshot of begins a new history, under the epoch, so that no token of the
+// old one is taken for one of the new.
+func (s *Store) Recovering(epoch Epoch) raft.FSM { return &recovering{s, epoch} }
+
+type recovering struct {
+	*Store
+	epoch Epoch
+}
+
+// Snapshot takes the newest state into the new epoch.
+func (r *recovering) Snapshot() (raft.FSMSnapshot, error) {
+	state := *r.State()
+	if state.Cluster == (ID{}) {
+		return nil, fmt.Errorf("there is nothing to recover: this node's log and snapshots hold no state")
+	}
+	state.Epoch = r.epoch
+	return snapshot{&state}, nil
 }
 
 func (s *Store) fail(err error) {

@@ -27,6 +27,12 @@ func (b *restore) add(kind recordKind, data []byte) error {
 		return withRecord(data, b.addOrganisation)
 	case recordProject:
 		return withRecord(data, b.addProject)
+	case recordRequests:
+		return withRecord(data, b.addRequests)
+	case recordRestore:
+		return withRecord(data, b.addRestore)
+	case recordChunk:
+		return withRecord(data, b.addChunk)
 	case recordPermission, recordRole, recordAssignment:
 		if b.project == nil {
 			return fmt.Errorf("kind %d stands before any project", kind)

@@ -31,6 +31,9 @@ const (
 	recordPermission // of the project before it, as all that follow
 	recordRole
 	recordAssignment
+	recordRequests // from level 2 on, as those that follow
+	recordRestore
+	recordChunk
 	recordTrailer recordKind = 0xff
 )
 
@@ -125,6 +128,8 @@ func (s *State) WriteSnapshot(w io.Writer) error {
 			out.project(p)
 		}
 	}
+	out.requests(&s.requests)
+	out.restore(s.restore)
 	out.flush()
 	out.record(recordTrailer, &trailerRecord{out.records, out.sum.Sum32()})
 	out.flush()
@@ -218,6 +223,15 @@ func ReadSnapshot(r io.Reader) (*State, error) {
 			return nil, fmt.Errorf("read snapshot: record %d: %w", in.records, err)
 		}
 	}
+}
+
+// snapshotLevel returns the level of a snapshot, which may be one that this
+// version does not know; 0 if it is no snapshot.
+func snapshotLevel(r io.Reader) uint32 {
+	var s State
+	in := &snapshotReader{r: bufio.NewReader(r), sum: crc32.New(castagnoli)}
+	in.header(&s) // what is wrong with it shows when it is read
+	return s.Level
 }
 
 type snapshotReader struct {

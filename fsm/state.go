@@ -14,9 +14,6 @@ const (
 	BuiltInProject        = "remit"
 )
 
-// MaxLevel is the newest level of formats and semantics that this version knows.
-const MaxLevel = 1
-
 // A State is all that a cluster has decided, at one revision. It is immutable:
 // any number of goroutines read it without a lock, for as long as they like.
 // The state of a node that has applied nothing is empty, with revision 0.
@@ -35,6 +32,8 @@ type State struct {
 	operators []ID
 	sweeps    table[Scope] // the projects that Sweep commands should go over
 	keySweep  keySweep
+	requests  memory   // what commands came to, for those who repeat them
+	restore   *staging // the backup that is being restored; nil if none
 }
 
 // An Organisation is a tenant: nothing of it is visible from another.

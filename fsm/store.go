@@ -16,8 +16,9 @@ const maxWaiters = 10_000
 // A Store publishes states: the newest one to whoever asks, and each to those
 // who wait for its revision. Only raft's goroutine writes to it.
 type Store struct {
-	state atomic.Pointer[State]
-	halt  func(error)
+	state      atomic.Pointer[State]
+	checkpoint atomic.Pointer[State] // as of the newest Checkpoint command applied here
+	halt       func(error)
 
 	mu      sync.Mutex
 	waiters waiterHeap
@@ -50,17 +51,46 @@ func (s *Store) Wait(ctx context.Context, epoch Epoch, revision uint64) (*State,
 		if state.Revision >= revision {
 			return state, nil
 		}
-		w, err := s.enlist(state, revision)
-		if err != nil {
+		if err := s.await(ctx, state, revision); err != nil {
 			return nil, err
 		}
-		select {
-		case <-w.reached:
-		case <-ctx.Done():
-			s.leave(w)
-			return nil, errorf(CodeUnavailable, "this node is at revision %d and did not reach %d in time: retry, or ask another node",
-				s.Revision(), revision)
+	}
+}
+
+// Checkpoint returns the state that the Checkpoint command of this revision
+// published, as soon as it has. It fails with an *Error where this node does not
+// keep that state: only the newest checkpoint's is kept, and a node that caught
+// up by a snapshot never had it.
+func (s *Store) Checkpoint(ctx context.Context, revision uint64) (*State, error) {
+	for {
+		state := s.State() // before the checkpoint, which is kept before it is published
+		if kept := s.checkpoint.Load(); kept != nil && kept.Revision == revision {
+			return kept, nil
 		}
+		if state.Revision >= revision {
+			return nil, errorf(CodeFailedPrecondition, "this node, at revision %d, does not keep the checkpoint of revision %d: "+
+				"it passed it by a snapshot, or another checkpoint came: make a new one", state.Revision, revision)
+		}
+		if err := s.await(ctx, state, revision); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// await waits until there is a state of the revision, or of another epoch than
+// the one seen.
+func (s *Store) await(ctx context.Context, seen *State, revision uint64) error {
+	w, err := s.enlist(seen, revision)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-w.reached:
+		return nil
+	case <-ctx.Done():
+		s.leave(w)
+		return errorf(CodeUnavailable, "this node is at revision %d and did not reach %d in time: retry, or ask another node",
+			s.Revision(), revision)
 	}
 }
 
@@ -93,8 +123,10 @@ func (s *Store) leave(w *waiter) {
 func (s *Store) publish(state *State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	newEpoch := state.Epoch != s.State().Epoch
+	before := s.State()
+	newEpoch := state.Epoch != before.Epoch
 	s.state.Store(state)
+	state.restore.follow(before.restore)
 	s.wake(state.Revision)
 	for newEpoch && len(s.waiters) > 0 {
 		close(heap.Pop(&s.waiters).(*waiter).reached)

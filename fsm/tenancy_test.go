@@ -82,7 +82,7 @@ func (m *machine) refuses(c *Command, code Code, part string) {
 		m.t.Errorf("a refusal answers %+v", r)
 	}
 	after := m.store.State()
-	if before.Digest() != after.Digest() || !bytes.Equal(content(m.t, before), content(m.t, after)) {
+	if before.Backup().Digest() != after.Backup().Digest() || !bytes.Equal(content(m.t, before), content(m.t, after)) {
 		m.t.Errorf("%T%+v is refused and yet changed the state", c.Body, c.Body)
 	}
 }
