@@ -3,7 +3,6 @@ package cluster
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -118,8 +117,11 @@ func (p *peers) save() {
 // does not say: there a node's address is its id, so that a node may move without
 // a change of the configuration.
 func (n *Node) addressOf(id uuid.UUID) (string, error) {
+	if s, ok := n.gossip.find(id); ok {
+		return s.RaftAddr, nil
+	}
 	if one, ok := n.peers.get(id); ok {
 		return one.RaftAddr, nil
 	}
-	return "", fmt.Errorf("its address is not known yet: gossip has not found it")
+	return "", errors.New("its address is not known yet: gossip has not found it")
 }
