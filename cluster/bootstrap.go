@@ -2,9 +2,11 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/raft"
@@ -41,46 +43,102 @@ func (n *Node) logEpoch() uuid.UUID {
 	return uuid.Nil
 }
 
+// bond is what binds a node without state to a cluster that is being formed: it
+// will be part of that one and of no other.
+type bond struct {
+	Cluster uuid.UUID   `json:"cluster_id"`
+	Epoch   uuid.UUID   `json:"epoch"`
+	Nodes   []uuid.UUID `json:"node_ids"` // all of its voters, ascending; the first bootstraps it
+}
+
+// newBond begins a cluster of these nodes.
+func newBond(cluster uuid.UUID, nodes ...uuid.UUID) (*bond, error) {
+	epoch, err := uuid.NewRandom()
+	if err != nil {
+		return nil, fmt.Errorf("draw the log's epoch: %w", err)
+	}
+	return &bond{Cluster: cluster, Epoch: epoch, Nodes: nodes}, nil
+}
+
+// bind makes a bond durable. bootstrapMu is held.
+func (n *Node) bind(b *bond) error {
+	content, err := json.MarshalIndent(b, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := writeFile(n.dir.file(bondFile), append(content, '\n')); err != nil {
+		return err
+	}
+	n.bond.Store(b)
+	return n.belong(b.Cluster, b.Epoch)
+}
+
+// belong makes the node part of a cluster, durably. Raft's state comes after it,
+// and a folder that has state must have the cluster's id.
+func (n *Node) belong(cluster, epoch uuid.UUID) error {
+	var err error
+	if epoch == uuid.Nil {
+		err = removeFile(n.dir.file(epochFile))
+	} else {
+		err = writeID(n.dir.file(epochFile), epoch)
+	}
+	if err == nil {
+		err = writeID(n.dir.file(clusterIDFile), cluster)
+	}
+	if err != nil {
+		return err
+	}
+	n.epoch.Store(&epoch)
+	n.cluster.Store(&cluster)
+	return nil
+}
+
 // Bootstrap starts a new cluster with this node as its one voter. It happens once
 // in the life of a data folder; the node becomes leader soon after.
 //
-// The order makes a crash between the steps harmless: first epoch and cluster id, which
-// mean nothing without Raft state and are overwritten by the next Bootstrap; then
+// The order makes a crash between the steps harmless: first the bond, epoch and
+// cluster id, which the next Bootstrap overwrites while there is no Raft state; then
 // Raft's term and first entry, two commits, of which the first alone is taken back
 // by the next Open.
 func (n *Node) Bootstrap(ctx context.Context, clusterID [16]byte) error {
 	n.bootstrapMu.Lock()
 	defer n.bootstrapMu.Unlock()
-	if n.HasState() {
+	bound, belongs := n.bond.Load(), n.cluster.Load()
+	switch {
+	case n.HasState():
 		return fmt.Errorf("bootstrap data folder %s: %w", n.cfg.DataDir, ErrHasState)
-	}
-	id := uuid.UUID(clusterID)
-	if id == uuid.Nil {
+	case uuid.UUID(clusterID) == uuid.Nil:
 		return errors.New("bootstrap: the cluster id must not be zero")
+	case belongs != nil && (bound == nil || !slices.Equal(bound.Nodes, []uuid.UUID{n.id})):
+		return fmt.Errorf("bootstrap data folder %s: the node is bound to be part of cluster %s", n.cfg.DataDir, belongs)
 	}
-	epoch, err := uuid.NewRandom()
-	if err != nil {
-		return fmt.Errorf("bootstrap: draw the log's epoch: %w", err)
+	b, err := newBond(clusterID, n.id)
+	if err == nil {
+		err = n.bind(b)
 	}
-	if err := writeID(n.dir.file(epochFile), epoch); err != nil {
-		return fmt.Errorf("bootstrap: %w", err)
+	if err == nil {
+		err = n.startLog(ctx, b)
 	}
-	if err := writeID(n.dir.file(clusterIDFile), id); err != nil {
-		return fmt.Errorf("bootstrap: %w", err)
-	}
-	n.epoch.Store(&epoch)
-	n.cluster.Store(&id)
-	err = n.await(ctx, func() error {
-		return n.raft.BootstrapCluster(raft.Configuration{Servers: []raft.Server{{
-			Suffrage: raft.Voter,
-			ID:       n.serverID(),
-			Address:  raft.ServerAddress(n.serverID()), // addresses are no part of the configuration
-		}}}).Error()
-	})
 	if err != nil {
 		return fmt.Errorf("bootstrap data folder %s: %w", n.cfg.DataDir, err)
 	}
-	n.log.Info("cluster bootstrapped", "cluster_id", id.String())
+	return nil
+}
+
+// startLog gives Raft its first entry, which says who votes. bootstrapMu is held.
+func (n *Node) startLog(ctx context.Context, b *bond) error {
+	var voters raft.Configuration
+	for _, id := range b.Nodes {
+		voters.Servers = append(voters.Servers, raft.Server{
+			Suffrage: raft.Voter,
+			ID:       raft.ServerID(id.String()),
+			Address:  raft.ServerAddress(id.String()), // addresses are no part of the configuration
+		})
+	}
+	if err := n.await(ctx, func() error { return n.raft.BootstrapCluster(voters).Error() }); err != nil {
+		return err
+	}
+	n.log.Info("cluster bootstrapped", "cluster_id", b.Cluster.String(), "voters", len(b.Nodes))
 	n.campaign()
 	return nil
 }
@@ -99,7 +157,7 @@ func (n *Node) loadCluster(snaps raft.SnapshotStore) error {
 		return fmt.Errorf("read data folder %s: %w", n.dir.path, err)
 	}
 	if !hasState {
-		return nil
+		return n.loadBond()
 	}
 	id, err := readID(n.dir.file(clusterIDFile))
 	if errors.Is(err, os.ErrNotExist) {
@@ -114,6 +172,38 @@ func (n *Node) loadCluster(snaps raft.SnapshotStore) error {
 	}
 	n.epoch.Store(&epoch)
 	n.cluster.Store(&id)
+	return nil
+}
+
+// loadBond reads what binds a node without state to a cluster, one that is being
+// formed or one that it was told to join. A crash may have come between the files:
+// the bond comes first, the cluster id last.
+func (n *Node) loadBond() error {
+	content, err := os.ReadFile(n.dir.file(bondFile))
+	switch {
+	case err == nil:
+		var b bond
+		if err := json.Unmarshal(content, &b); err != nil || b.Cluster == uuid.Nil || len(b.Nodes) == 0 {
+			return fmt.Errorf("%s does not say which nodes form the cluster: this node has no data yet, so remove the folder %s", n.dir.file(bondFile), n.dir.path)
+		}
+		n.bond.Store(&b)
+		return n.belong(b.Cluster, b.Epoch)
+	case !errors.Is(err, os.ErrNotExist):
+		return err
+	}
+	cluster, err := readID(n.dir.file(clusterIDFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	epoch, err := readID(n.dir.file(epochFile))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	n.epoch.Store(&epoch)
+	n.cluster.Store(&cluster)
 	return nil
 }
 

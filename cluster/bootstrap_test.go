@@ -76,8 +76,8 @@ func TestBootstrapCrash(t *testing.T) {
 	images = append(images,
 		map[string][]byte{nodeIDFile: first[nodeIDFile]},
 		map[string][]byte{nodeIDFile: first[nodeIDFile], logFile: {}},
-		map[string][]byte{nodeIDFile: first[nodeIDFile], logFile: opened[logFile], epochFile: first[epochFile]},
-		map[string][]byte{nodeIDFile: first[nodeIDFile], logFile: opened[logFile], epochFile: first[epochFile], clusterIDFile: first[clusterIDFile]},
+		map[string][]byte{nodeIDFile: first[nodeIDFile], logFile: opened[logFile], bondFile: first[bondFile]},
+		map[string][]byte{nodeIDFile: first[nodeIDFile], logFile: opened[logFile], bondFile: first[bondFile], epochFile: first[epochFile], clusterIDFile: first[clusterIDFile]},
 		map[string][]byte{nodeIDFile + ".tmp": []byte("half")},
 		map[string][]byte{nodeIDFile: first[nodeIDFile], logFile: opened[logFile], clusterIDFile + ".tmp": []byte("half")},
 	)

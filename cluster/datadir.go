@@ -18,6 +18,8 @@ const (
 	nodeIDFile    = "node-id"
 	clusterIDFile = "cluster-id"
 	epochFile     = "epoch"
+	bondFile      = "bootstrap.json"
+	leftFile      = "left"
 	logFile       = "raft.db"
 	snapshotDir   = "snapshots"
 )
@@ -164,14 +166,17 @@ func readID(path string) (uuid.UUID, error) {
 	return id, nil
 }
 
-// writeID writes a UUID so that after a crash the file is there whole or not at all.
-func writeID(path string, id uuid.UUID) error {
+// writeID writes a UUID, durably.
+func writeID(path string, id uuid.UUID) error { return writeFile(path, []byte(id.String()+"\n")) }
+
+// writeFile writes a file so that after a crash it is there whole or not at all.
+func writeFile(path string, content []byte) error {
 	tmp := path + ".tmp"
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString(id.String() + "\n")
+	_, err = f.Write(content)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -189,6 +194,30 @@ func writeID(path string, id uuid.UUID) error {
 	}
 	return nil
 }
+
+// removeFile removes a file, if it is there, durably.
+func removeFile(path string) error {
+	err := os.Remove(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
+	return err
+}
+
+// requireNotLeft refuses a folder whose node has left its cluster: no member knows
+// it any more, and what it holds grows old.
+func (d *dataDir) requireNotLeft() error {
+	if _, err := os.Stat(d.file(leftFile)); !errors.Is(err, os.ErrNotExist) {
+		return errors.Join(err, fmt.Errorf("the node of data folder %s has left its cluster: remove the folder to use it for a new node", d.path))
+	}
+	return nil
+}
+
+// markLeft makes the folder one whose node has left its cluster, for ever.
+func (n *Node) markLeft() error { return writeID(n.dir.file(leftFile), n.id) }
 
 // makeDir is os.MkdirAll that syncs every folder it adds an entry to: a log that
 // is synced is of no use in a folder that a power cut takes away.

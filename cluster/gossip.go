@@ -61,7 +61,8 @@ type gossip struct {
 	log     *slog.Logger
 	list    *memberlist.Memberlist
 	address string // as advertised
-	blind   func(other uuid.UUID) bool
+	blind   func(self, other uuid.UUID) bool
+	vanish  bool // without a word to others
 	quiet   occasionally
 
 	ctx    context.Context
@@ -120,14 +121,14 @@ func unspecified(host string) bool {
 }
 
 // newGossip returns what start starts; nil for a node without a gossip address.
-func newGossip(n *Node, blind func(self, other uuid.UUID) bool) *gossip {
+func newGossip(n *Node, opts options) *gossip {
 	if n.cfg.GossipAddr == "" {
 		return nil
 	}
 	g := &gossip{
 		node: n, log: n.log, looked: make(chan struct{}),
 		alive: map[uuid.UUID]sighting{}, changed: make(chan struct{}),
-		blind: func(other uuid.UUID) bool { return blind != nil && blind(n.id, other) },
+		blind: opts.blind, vanish: opts.vanish,
 	}
 	g.ctx, g.cancel = context.WithCancel(n.ctx)
 	return g
@@ -206,8 +207,10 @@ func (g *gossip) close() {
 	}
 	g.closeOnce.Do(func() {
 		g.wg.Wait()
-		if err := g.list.Leave(gossipLeaveTimeout); err != nil {
-			g.log.Debug("other nodes were not told that this one ends; they find out", "error", err)
+		if !g.vanish {
+			if err := g.list.Leave(gossipLeaveTimeout); err != nil {
+				g.log.Debug("other nodes were not told that this one ends; they find out", "error", err)
+			}
 		}
 		if err := g.list.Shutdown(); err != nil {
 			g.log.Warn("end gossip", "error", err)
@@ -284,10 +287,16 @@ func sightingOf(node *memberlist.Node) (sighting, error) {
 	return s, nil
 }
 
+// ofAnother reports whether the node belongs to another cluster than this one.
+func (g *gossip) ofAnother(s sighting) bool {
+	own := g.node.cluster.Load()
+	return own != nil && s.cluster != uuid.Nil && s.cluster != *own
+}
+
 // foreign returns an error if the node belongs to another cluster than this one.
 func (g *gossip) foreign(s sighting) error {
 	own := g.node.cluster.Load()
-	if own == nil || s.cluster == uuid.Nil || s.cluster == *own {
+	if !g.ofAnother(s) {
 		return nil
 	}
 	err := fmt.Errorf("node %s at %s belongs to cluster %s, and this node to cluster %s", cmp.Or(s.Name, s.ID.String()), s.GossipAddr, s.cluster, *own)
@@ -321,9 +330,17 @@ func (g *gossip) NotifyAlive(node *memberlist.Node) error {
 		return err
 	case s.ID == g.node.id:
 		return nil
-	case g.blind(s.ID):
+	case g.blind != nil && g.blind(g.node.id, s.ID):
 		return errors.New("not seen")
 	}
+	// memberlist tells of no change of a node that is refused, nor of one back.
+	g.mu.Lock()
+	if known, ok := g.alive[s.ID]; ok && known.cluster != s.cluster {
+		known.cluster = s.cluster
+		g.alive[s.ID] = known
+		g.wake()
+	}
+	g.mu.Unlock()
 	return g.foreign(s)
 }
 
@@ -404,7 +421,7 @@ func (g *gossip) wake() {
 	g.changed = make(chan struct{})
 }
 
-// seen returns the nodes that are there, by id, and what is closed when that changes.
+// seen returns the nodes that are there and not another cluster's, by id, and what is closed when that changes.
 func (g *gossip) seen() ([]sighting, <-chan struct{}) {
 	if g == nil {
 		return nil, nil
@@ -413,13 +430,15 @@ func (g *gossip) seen() ([]sighting, <-chan struct{}) {
 	defer g.mu.Unlock()
 	all := make([]sighting, 0, len(g.alive))
 	for _, s := range g.alive {
-		all = append(all, s)
+		if !g.ofAnother(s) {
+			all = append(all, s)
+		}
 	}
 	slices.SortFunc(all, func(a, b sighting) int { return slices.Compare(a.ID[:], b.ID[:]) })
 	return all, g.changed
 }
 
-// find returns what a node that is there says of itself.
+// find returns what a node says of itself that is there and not another cluster's.
 func (g *gossip) find(id uuid.UUID) (sighting, bool) {
 	if g == nil {
 		return sighting{}, false
@@ -427,7 +446,7 @@ func (g *gossip) find(id uuid.UUID) (sighting, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s, ok := g.alive[id]
-	return s, ok
+	return s, ok && !g.ofAnother(s)
 }
 
 // GossipAddr is where other nodes gossip with this one; empty if it stays alone.

@@ -128,6 +128,7 @@ type Node struct {
 	raft      *raft.Raft
 	conns     *nodeConns
 	grpc      *grpc.Server // of the node service
+	gossip    *gossip      // nil for a node that stays alone
 
 	leaders     leaderWatch
 	barriers    termBarrier
@@ -138,7 +139,11 @@ type Node struct {
 
 	cluster     atomic.Pointer[uuid.UUID] // nil before the cluster is known
 	epoch       atomic.Pointer[uuid.UUID] // of the cluster's log; stored before cluster
-	bootstrapMu sync.Mutex
+	bond        atomic.Pointer[bond]      // nil, or to the cluster that is being formed
+	forming     atomic.Pointer[Formation] // while Form runs
+	waiting     atomic.Pointer[string]    // what a node without a cluster waits for
+	step        func(formStep) error      // of options
+	bootstrapMu sync.Mutex                // held while the node comes to belong to a cluster
 
 	ctx     context.Context // ends when the node fails or closes, with the reason as its cause
 	cancel  context.CancelCauseFunc
@@ -161,6 +166,13 @@ type options struct {
 	voters        voterConfirmer
 	// address changes the address by which a node reaches another.
 	address func(from, to uuid.UUID, address string) (string, error)
+	// blind keeps a node from seeing another by gossip.
+	blind func(self, other uuid.UUID) bool
+	// vanish keeps a node that closes from telling others, as if it were killed.
+	vanish bool
+	// step is called at each step of forming a cluster; its error ends it there, as
+	// if the node were killed.
+	step func(formStep) error
 }
 
 func open(cfg Config, opts options) (_ *Node, err error) {
@@ -171,6 +183,9 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 		return nil, errors.New("cluster: no address given to listen on for other nodes")
 	case cfg.FSM == nil:
 		return nil, errors.New("cluster: no state machine given")
+	}
+	if err := cfg.checkAddresses(); err != nil {
+		return nil, err
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -185,16 +200,23 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 		cfg.TrailingLogs = defaultTrailingLogs
 	}
 
-	n := &Node{cfg: cfg, started: make(chan struct{}), failed: make(chan struct{}), stopped: make(chan struct{})}
+	n := &Node{cfg: cfg, step: opts.step, started: make(chan struct{}), failed: make(chan struct{}), stopped: make(chan struct{})}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	defer func() {
 		if err != nil {
 			n.cancel(err)
-			err = errors.Join(err, n.release())
+			if n.raft != nil {
+				err = errors.Join(err, n.Close())
+			} else {
+				err = errors.Join(err, n.release())
+			}
 		}
 	}()
 
 	if n.dir, err = openDataDir(cfg.DataDir); err != nil {
+		return nil, err
+	}
+	if err = n.dir.requireNotLeft(); err != nil {
 		return nil, err
 	}
 	if err = n.dir.requireLog(); err != nil {
@@ -224,6 +246,7 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 	}
 
 	n.peers = openPeers(n.dir.file(peersFile), n.log)
+	n.gossip = newGossip(n, opts)
 	tcp, err := net.Listen("tcp", cfg.RaftAddr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for other nodes: %w", err)
@@ -273,9 +296,17 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 	n.leaderReads = newReadRounds(n.ctx, n.leaderRound)
 	n.reads = newReadRounds(n.ctx, n.askedRound)
 	n.watchLeader()
+	go n.stopRaft()
+	if n.HasState() { // the bond has done its part
+		if err = removeFile(n.dir.file(bondFile)); err != nil {
+			return nil, fmt.Errorf("data folder %s: %w", cfg.DataDir, err)
+		}
+	}
+	if err = n.gossip.start(); err != nil {
+		return nil, err
+	}
 	close(n.started)
 
-	go n.stopRaft()
 	if n.isSoleVoter() {
 		n.campaign()
 	}
@@ -338,10 +369,20 @@ func (n *Node) Err() error { return context.Cause(n.ctx) }
 func (n *Node) Close() error {
 	n.closeOnce.Do(func() {
 		n.cancel(errClosed)
+		told := make(chan struct{})
+		go func() {
+			defer close(told)
+			n.gossip.close()
+		}()
+		late := time.After(closeTimeout)
 		select {
 		case <-n.stopped:
+			select {
+			case <-told: // nothing writes to the data folder any more
+			case <-late:
+			}
 			n.closeErr = n.release()
-		case <-time.After(closeTimeout):
+		case <-late:
 			n.closeErr = fmt.Errorf("cluster: Raft did not end within %s; data folder %s stays locked until the process ends", closeTimeout, n.cfg.DataDir)
 			if cause := n.Err(); cause != errClosed {
 				n.closeErr = fmt.Errorf("%w; the node had failed: %w", n.closeErr, cause)

@@ -212,3 +212,14 @@ func (s nodeService) Digest(ctx context.Context, request *nodev1.DigestRequest) 
 	}
 	return &nodev1.DigestResponse{Digest: digest}, nil
 }
+
+// ConfirmBootstrap answers a node that would bootstrap a cluster with this one.
+func (s nodeService) ConfirmBootstrap(ctx context.Context, request *nodev1.ConfirmBootstrapRequest) (*nodev1.ConfirmBootstrapResponse, error) {
+	if err := s.running(); err != nil {
+		return nil, err
+	}
+	if err := s.node.confirmBootstrap(ctx, request); err != nil {
+		return nil, err
+	}
+	return &nodev1.ConfirmBootstrapResponse{}, nil
+}

@@ -25,7 +25,7 @@ func (n *Node) status() *nodev1.StatusResponse {
 	s := &nodev1.StatusResponse{
 		Id: n.ID(), Name: n.cfg.NodeName, Version: n.cfg.Version,
 		SupportedLevel: n.cfg.Level, Level: d.Level,
-		RaftAddress: n.raftAdvertised(), GossipAddress: n.cfg.GossipAddr,
+		RaftAddress: n.raftAdvertised(), GossipAddress: n.GossipAddr(),
 		HttpAddress: n.cfg.HTTPAddr, GrpcAddress: n.cfg.GRPCAddr,
 		Term: n.raft.CurrentTerm(), LeaderId: string(leader),
 		AppliedRevision: n.cfg.FSM.Revision(), LastIndex: n.raft.LastIndex(),
