@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/google/uuid"
@@ -124,28 +123,17 @@ func TestGossipSeedComesLate(t *testing.T) {
 	waitAllSee(t, early, late)
 }
 
-// logLines keeps what a node logs.
-type logLines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logLines) Write(b []byte) (int, error) {
+// count returns how often the words were logged.
+func (l *logLines) count(words string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *logLines) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.b.String(), text)
+	return strings.Count(l.all.String(), words)
 }
 
 func TestGossipRefusesAnotherCluster(t *testing.T) {
 	var log logLines
 	cfg := gossipConfig(t, "a")
-	cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	cfg.Logger = log.logger()
 	a := startTest(t, cfg, options{})
 	b := startTest(t, gossipConfig(t, "b"), options{})
 	idA, _ := a.ClusterID()
