@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"time"
 
@@ -11,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
@@ -37,7 +41,11 @@ type connection struct {
 	project  string
 	timeout  time.Duration
 	insecure bool
-	output   format
+	// tls asks for an encrypted connection, and tlsCA for one to a node whose
+	// certificate this file's authority signed.
+	tls    bool
+	tlsCA  string
+	output format
 	// projectFlag is that of the command that runs, nil if it has none.
 	projectFlag *pflag.Flag
 }
@@ -56,8 +64,10 @@ func (c *connection) addNodeFlags(cmd *cobra.Command) {
 	flags.StringVar(&c.addr, "addr", defaultAddr, "gRPC `address` of any node")
 	flags.StringVar(&c.key, "key", "", "API `key`; the variable keeps it out of the process list")
 	flags.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long a call may take")
+	flags.BoolVar(&c.tls, "tls", false, "encrypt the connection; the node's certificate must be of an authority that this machine trusts")
+	flags.StringVar(&c.tlsCA, "tls-ca", "", "encrypt the connection; the node's certificate must be of the authority in this PEM `file`")
 	flags.BoolVar(&c.insecure, "insecure", false, "send the key unencrypted to other machines too")
-	offerEnv(flags, "addr", "key", "timeout", "insecure")
+	offerEnv(flags, "addr", "key", "timeout", "tls", "tls-ca", "insecure")
 	addOutputFlag(cmd, &c.output)
 }
 
@@ -132,19 +142,46 @@ func (c *connection) dial() (*grpc.ClientConn, error) {
 	if strings.ContainsFunc(c.key, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, usagef("the key (--key, REMIT_KEY) holds a character that no key has, such as a space or a line break")
 	}
-	if c.key != "" && !c.insecure && !isLoopback(host) {
+	if c.key != "" && !c.encrypted() && !c.insecure && !isLoopback(host) {
 		return nil, &failure{
 			message: fmt.Sprintf("the key is not sent to %s: the connection is not encrypted and leaves this machine", c.addr),
-			hint:    "--insecure (REMIT_INSECURE=true) sends it all the same; everyone on the way can read it",
+			hint: "--tls-ca FILE (REMIT_TLS_CA) encrypts it, to a node that has TLS\n" +
+				"--insecure (REMIT_INSECURE=true) sends it all the same; everyone on the way can read it",
 		}
 	}
+	transport, err := c.transport()
+	if err != nil {
+		return nil, err
+	}
 	return grpc.NewClient(c.addr,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(transport),
 		// Asks no DNS server how to call the node.
 		grpc.WithDisableServiceConfig(),
 		grpc.WithUserAgent("remit/"+readBuild().Version),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
 		grpc.WithUnaryInterceptor(c.intercept))
+}
+
+// encrypted reports whether the connection is to be encrypted.
+func (c *connection) encrypted() bool { return c.tls || c.tlsCA != "" }
+
+// transport encrypts the connection and checks the node's certificate, if that is asked for.
+func (c *connection) transport() (credentials.TransportCredentials, error) {
+	if !c.encrypted() {
+		return insecure.NewCredentials(), nil
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.tlsCA != "" {
+		authority, err := os.ReadFile(c.tlsCA)
+		if err != nil {
+			return nil, usagef("--tls-ca: %v", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(authority) {
+			return nil, usagef("--tls-ca: %s holds no certificate in PEM form", printable(c.tlsCA))
+		}
+	}
+	return credentials.NewTLS(config), nil
 }
 
 // isLoopback reports whether a host is this machine, as nobody else reaches it.
@@ -183,6 +220,16 @@ func (c *connection) explain(err error, request any, reached bool) error {
 	case code == codes.Unavailable && strings.Contains(explained.message, "looked like an HTTP/1.1 header"):
 		explained.message = fmt.Sprintf("%s answers HTTP and not gRPC", c.addr)
 		explained.hint = fmt.Sprintf("is this a node's REST address? --addr (REMIT_ADDR) takes its gRPC address, such as %s", defaultAddr)
+	case code == codes.Unavailable && !reached && c.encrypted() && strings.Contains(explained.message, "does not look like a TLS handshake"):
+		explained.message = fmt.Sprintf("%s does not speak TLS", c.addr)
+		explained.hint = "leave out --tls-ca and --tls (REMIT_TLS_CA, REMIT_TLS), or start the node with --tls-cert, --tls-key and --tls-ca"
+	case code == codes.Unavailable && !reached && strings.Contains(explained.message, "failed to verify certificate"):
+		_, why, _ := strings.Cut(explained.message, "failed to verify certificate: ")
+		explained.message = fmt.Sprintf("the certificate of %s does not hold: %s", c.addr, strings.TrimSuffix(why, `"`))
+		explained.hint = "--tls-ca (REMIT_TLS_CA) names the authority that signed it; --addr calls the node by a host that is in it"
+	case code == codes.Unavailable && !reached && !c.encrypted() && strings.Contains(explained.message, "error reading server preface"):
+		explained.message = fmt.Sprintf("%s ends the connection without an answer, as a node with TLS does", c.addr)
+		explained.hint = "--tls-ca FILE (REMIT_TLS_CA) speaks TLS to a node whose certificate this file's authority signed, --tls to one whose certificate this machine trusts"
 	case code == codes.NotFound && strings.HasPrefix(explained.message, "role "):
 		explained.hint = c.inProject("remit role list") + " shows what there is"
 	case code == codes.NotFound && strings.HasPrefix(explained.message, "permission "):

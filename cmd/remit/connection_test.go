@@ -117,6 +117,7 @@ func TestKeyStaysOnThisMachine(t *testing.T) {
 	for _, addr := range []string{"192.0.2.1:7601", "[2001:db8::1]:7601", "node.example.com:7601", "127.0.0.1.example.com:7601", "0.0.0.0:7601"} {
 		fails(t, `
 remit: the key is not sent to `+addr+`: the connection is not encrypted and leaves this machine
+hint: --tls-ca FILE (REMIT_TLS_CA) encrypts it, to a node that has TLS
 hint: --insecure (REMIT_INSECURE=true) sends it all the same; everyone on the way can read it
 `, append(anyCommand, "--addr", addr)...)
 	}

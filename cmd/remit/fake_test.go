@@ -49,7 +49,7 @@ type fakeNode struct {
 }
 
 // startFake starts a fake node that the commands of this test use.
-func startFake(t *testing.T) *fakeNode {
+func startFake(t *testing.T, options ...grpc.ServerOption) *fakeNode {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -64,7 +64,7 @@ func startFake(t *testing.T) *fakeNode {
 	}
 	f.fakeOrganisations.nextID = f.nextID
 	f.projects = map[string]bool{"production": true, "remit": true}
-	server := grpc.NewServer(grpc.UnaryInterceptor(f.intercept))
+	server := grpc.NewServer(append(options, grpc.UnaryInterceptor(f.intercept))...)
 	permissionsv1.RegisterPermissionsServiceServer(server, f)
 	organisationv1.RegisterOrganisationServiceServer(server, f)
 	served := make(chan struct{})

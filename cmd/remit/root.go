@@ -41,7 +41,7 @@ be set by environment variables: --addr by REMIT_ADDR.`,
 		title    string
 		commands []*cobra.Command
 	}{
-		{"Run a node:", []*cobra.Command{newServeCommand()}},
+		{"Run a node:", []*cobra.Command{newServeCommand(), newCertCommand()}},
 		{"Say what can be allowed:", []*cobra.Command{newPermissionCommand(c), newRoleCommand(c)}},
 		{"Say who is allowed it, and where:", []*cobra.Command{newGrantCommand(c), newRevokeCommand(c)}},
 		{"Ask:", []*cobra.Command{newCheckCommand(c), newAssignmentsCommand(c), newPrincipalsCommand(c), newWhoAmICommand(c)}},

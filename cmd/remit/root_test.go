@@ -158,7 +158,7 @@ func TestHelp(t *testing.T) {
 }
 
 // connectionFlags are the flags of user commands that have variables.
-var connectionFlags = []string{"addr", "key", "project", "timeout", "insecure", "output"}
+var connectionFlags = []string{"addr", "key", "project", "timeout", "tls", "tls-ca", "insecure", "output"}
 
 func TestEveryCommandIsDocumented(t *testing.T) {
 	everyCommand(t, func(cmd *cobra.Command) {
