@@ -142,7 +142,7 @@ func TestDamagedFiles(t *testing.T) {
 		"the log is garbage":     {with(image, logFile, garbage), []string{logFile, "invalid database"}},
 		"only the meta pages":    {with(image, logFile, keepMeta), []string{logFile, "assertion failed"}},
 		"snapshots are garbage":  {with(image, "snapshots/*/state.bin", garbage), []string{snapshotDir, "failed to load any existing snapshots"}},
-		"the newest snapshot is": {with(image, newestState(image), garbage), []string{snapshotDir, "log not found"}},
+		"the newest snapshot is": {with(image, newestState(image), garbage), []string{snapshotDir, "failed to load any existing snapshots"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			wantRefused(t, test.image, append(test.words, "damaged", "from a backup", "join again")...)

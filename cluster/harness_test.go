@@ -27,6 +27,8 @@ type listFSM struct {
 
 	gate    chan struct{}                 // if not nil, each Apply takes a value from it first
 	persist func(raft.SnapshotSink) error // if not nil, writes the snapshot
+
+	restoring func() // if not nil, is called by each Restore first
 }
 
 func (f *listFSM) Apply(entry *raft.Log) any {
@@ -76,6 +78,12 @@ func (s *listSnapshot) Persist(sink raft.SnapshotSink) error {
 func (s *listSnapshot) Release() {}
 
 func (f *listFSM) Restore(r io.ReadCloser) error {
+	f.mu.Lock()
+	restoring := f.restoring
+	f.mu.Unlock()
+	if restoring != nil {
+		restoring()
+	}
 	var s listSnapshot
 	if err := json.NewDecoder(r).Decode(&s); err != nil {
 		return err

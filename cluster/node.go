@@ -33,11 +33,6 @@ const (
 	transportPool    = 3
 	// With one request under way at a time Raft does not pipeline, which can starve a slow follower.
 	transportRequestsInFlight = 1
-
-	defaultSnapshotThreshold = 8192
-	defaultSnapshotInterval  = 30 * time.Second
-	defaultTrailingLogs      = 10240
-	defaultHungStoreTimeout  = 10 * time.Second
 )
 
 var errClosed = errors.New("the node is closed")
@@ -96,7 +91,11 @@ type Config struct {
 	SnapshotThreshold uint64
 	// SnapshotInterval is how often that is looked at, to twice as long (default 30 s).
 	SnapshotInterval time.Duration
-	// TrailingLogs is how many log entries stay behind a snapshot (default 10240).
+	// SnapshotBytes is how many bytes of new log entries make a snapshot due at once
+	// (default 64 MiB), unless the newest snapshot is larger: then it is as many as that.
+	SnapshotBytes uint64
+	// TrailingLogs is how many log entries stay behind a snapshot (default 10240), or
+	// as many as take SnapshotBytes if those are fewer.
 	TrailingLogs uint64
 	// HungStoreTimeout is how long a write to the log may take (default 10 s). After
 	// that the disk counts as hung, and the node fails as if the write had.
@@ -122,6 +121,8 @@ type Node struct {
 
 	dir       *dataDir
 	store     *store
+	snapshots *snapshots
+	transfers *transfers
 	peers     *peers
 	listener  *listener
 	transport *raft.NetworkTransport
@@ -164,6 +165,8 @@ type options struct {
 	store         storeOptions
 	afterSnapshot func(id string)
 	voters        voterConfirmer
+	// transferPatience is how long a follower may make no progress with a snapshot.
+	transferPatience time.Duration
 	// address changes the address by which a node reaches another.
 	address func(from, to uuid.UUID, address string) (string, error)
 	// blind keeps a node from seeing another by gossip.
@@ -190,15 +193,7 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	if cfg.SnapshotThreshold == 0 {
-		cfg.SnapshotThreshold = defaultSnapshotThreshold
-	}
-	if cfg.SnapshotInterval == 0 {
-		cfg.SnapshotInterval = defaultSnapshotInterval
-	}
-	if cfg.TrailingLogs == 0 {
-		cfg.TrailingLogs = defaultTrailingLogs
-	}
+	cfg.setStorageDefaults()
 
 	n := &Node{cfg: cfg, step: opts.step, started: make(chan struct{}), failed: make(chan struct{}), stopped: make(chan struct{})}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
@@ -228,20 +223,7 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 	n.log = cfg.Logger.With("node", cfg.NodeName, "node_id", n.id.String())
 	raftLog := newRaftLogger(n.log)
 
-	opts.store.onFailure, opts.store.hungAfter = n.fail, cfg.HungStoreTimeout
-	if n.store, err = openStore(n.dir.file(logFile), opts.store); err != nil {
-		return nil, err
-	}
-	snaps, err := openSnapshots(n.ctx, cfg.DataDir, raftLog.Named("snapshot"))
-	if err != nil {
-		return nil, err
-	}
-	snaps.afterSnapshot = opts.afterSnapshot
-	// The log's entry is durable before Bootstrap can write a cluster id: see requireLog.
-	if err = syncDir(cfg.DataDir); err != nil {
-		return nil, fmt.Errorf("sync data folder %s: %w", cfg.DataDir, err)
-	}
-	if err = n.read(func() error { return n.loadCluster(snaps) }); err != nil {
+	if err = n.openStorage(opts, raftLog); err != nil {
 		return nil, err
 	}
 
@@ -281,7 +263,7 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 		Timeout:               transportTimeout,
 	})
 	err = n.read(func() (err error) {
-		if n.raft, err = raft.NewRaft(n.raftConfig(raftLog), cfg.FSM, n.store, n.store, snaps, n.transport); err != nil {
+		if n.raft, err = raft.NewRaft(n.raftConfig(raftLog), cfg.FSM, n.store, n.store, n.snapshots, transferTransport{n.transport, n.transfers}); err != nil {
 			err = damagedFolder(cfg.DataDir, err) // the settings are right, so it is what Raft read
 		}
 		return err
@@ -307,6 +289,7 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 	}
 	close(n.started)
 
+	go n.takeSnapshots()
 	if n.isSoleVoter() {
 		n.campaign()
 	}
@@ -342,8 +325,7 @@ func (n *Node) raftConfig(log hclog.Logger) *raft.Config {
 	c.BatchApplyCh = true
 	// Only Close and a failed write end Raft, so that waiting calls always hear of it.
 	c.ShutdownOnRemove = false
-	c.SnapshotThreshold = n.cfg.SnapshotThreshold
-	c.SnapshotInterval = n.cfg.SnapshotInterval
+	c.SnapshotThreshold, c.SnapshotInterval = never, time.Hour
 	c.TrailingLogs = n.cfg.TrailingLogs
 	c.LocalID = n.serverID()
 	c.Logger = log

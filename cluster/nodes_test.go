@@ -27,6 +27,7 @@ type testCluster struct {
 type testMember struct {
 	*Node
 	cfg  Config
+	opts options
 	fsm  *listFSM
 	open bool
 }
@@ -96,7 +97,9 @@ func (c *testCluster) open(m *testMember) {
 	if testing.Verbose() && m.cfg.Logger == nil {
 		m.cfg.Logger = slog.New(slog.NewTextHandler(c.t.Output(), nil))
 	}
-	n, err := open(m.cfg, options{address: c.net.relayed})
+	opts := m.opts
+	opts.address = c.net.relayed
+	n, err := open(m.cfg, opts)
 	if err != nil {
 		c.t.Fatalf("open: %v", err)
 	}

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
@@ -19,19 +22,31 @@ const (
 	unfinishedSuffix  = ".tmp"
 )
 
-// snapshots is Raft's snapshot folder with four things added: what a crash left
+// snapshots is Raft's snapshot folder with five things added: what a crash left
 // half written is removed at open, and what a failure leaves at once; a snapshot's
 // own folder is synced before Raft hears that the snapshot is complete, since Raft
 // then deletes the log entries it holds; a snapshot being written ends when the
-// node closes; and only the owner may read the files.
+// node closes; only the owner may read the files; and one that is read is a
+// transfer until its reader is closed.
 type snapshots struct {
 	*raft.FileSnapshotStore
-	ctx  context.Context
-	path string
-	mu   sync.Mutex // one Create at a time
+	ctx        context.Context
+	path       string
+	log        *slog.Logger
+	transfers  *transfers
+	firstIndex func() (uint64, error) // of the log
+	hungAfter  time.Duration          // a write that takes longer is logged
 	// afterSnapshot, for tests, is told the id of each snapshot that is durable.
 	afterSnapshot func(id string)
+
+	mu sync.Mutex // one Create at a time
+
+	completeMu sync.Mutex
+	complete   snapshotInfo // the newest
 }
+
+// snapshotInfo is the log index of a snapshot and its size; zero if there is none.
+type snapshotInfo struct{ index, size uint64 }
 
 // openSnapshots opens the snapshot folder inside a data folder. The snapshots
 // written there end when ctx does.
@@ -47,7 +62,55 @@ func openSnapshots(ctx context.Context, base string, log hclog.Logger) (*snapsho
 	if err != nil {
 		return nil, fmt.Errorf("open the snapshot folder %s: %w", path, err)
 	}
-	return &snapshots{FileSnapshotStore: files, ctx: ctx, path: path}, nil
+	s := &snapshots{
+		FileSnapshotStore: files, ctx: ctx, path: path, log: slog.New(slog.DiscardHandler),
+		firstIndex: func() (uint64, error) { return 0, nil }, hungAfter: defaultHungStoreTimeout,
+	}
+	s.transfers = newTransfers(s.log, 0, 0, s.firstIndex)
+	taken, err := files.List()
+	if err != nil {
+		return nil, fmt.Errorf("list the snapshots in %s: %w", path, err)
+	}
+	for _, one := range taken {
+		s.completed(snapshotInfo{one.Index, uint64(one.Size)})
+	}
+	return s, nil
+}
+
+// newest returns the newest snapshot.
+func (s *snapshots) newest() snapshotInfo {
+	s.completeMu.Lock()
+	defer s.completeMu.Unlock()
+	return s.complete
+}
+
+func (s *snapshots) completed(one snapshotInfo) {
+	s.completeMu.Lock()
+	defer s.completeMu.Unlock()
+	if one.index >= s.complete.index {
+		s.complete = one
+	}
+}
+
+// Open opens a snapshot. From now on the log keeps what follows it, until the
+// reader is closed; a snapshot that the log does not follow is of no use.
+func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	transfer := s.transfers.begin()
+	meta, file, err := s.FileSnapshotStore.Open(id)
+	if err != nil {
+		transfer.end()
+		return nil, nil, err
+	}
+	reader := &transferReader{file, transfer}
+	transfer.opened(meta.Index)
+	first, err := s.firstIndex()
+	if err == nil && first > meta.Index+1 {
+		err = fmt.Errorf("snapshot %s ends with entry %d and the log begins with %d", id, meta.Index, first)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, reader.Close())
+	}
+	return meta, reader, nil
 }
 
 // unfinished names the snapshots that are being written, or were.
@@ -89,7 +152,11 @@ func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, con
 	if err != nil {
 		return nil, errors.Join(err, removeUnfinished(s.path, others))
 	}
-	sink := &snapshotSink{SnapshotSink: files, store: s}
+	sink := &snapshotSink{SnapshotSink: files, store: s, index: index}
+	sink.dog = newWatchdog(s.hungAfter, func() {
+		s.log.Error("a write of a snapshot does not return; its disk is slow or hangs",
+			"snapshot", filepath.Join(s.path, files.ID()), "for", s.hungAfter.String())
+	})
 	if err := sink.restrict(); err != nil {
 		return nil, errors.Join(err, sink.Cancel())
 	}
@@ -99,6 +166,9 @@ func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, con
 type snapshotSink struct {
 	raft.SnapshotSink
 	store *snapshots
+	dog   *watchdog
+	index uint64
+	size  uint64
 }
 
 // folder is where the snapshot is written.
@@ -125,14 +195,22 @@ func (s *snapshotSink) restrict() error {
 
 // Cancel ends the snapshot and removes it, even where what was written cannot be flushed.
 func (s *snapshotSink) Cancel() error {
-	return errors.Join(s.SnapshotSink.Cancel(), os.RemoveAll(s.folder()))
+	defer s.dog.stop()
+	return s.dog.watch(func() error {
+		return errors.Join(s.SnapshotSink.Cancel(), os.RemoveAll(s.folder()))
+	})
 }
 
-func (s *snapshotSink) Write(p []byte) (int, error) {
+func (s *snapshotSink) Write(p []byte) (written int, err error) {
 	if s.store.ctx.Err() != nil {
 		return 0, context.Cause(s.store.ctx)
 	}
-	return s.SnapshotSink.Write(p)
+	err = s.dog.watch(func() error {
+		written, err = s.SnapshotSink.Write(p)
+		return err
+	})
+	s.size += uint64(written)
+	return written, err
 }
 
 // Close completes the snapshot. One that was cut short by the end of the node is
@@ -141,14 +219,24 @@ func (s *snapshotSink) Close() error {
 	if s.store.ctx.Err() != nil {
 		return errors.Join(context.Cause(s.store.ctx), s.Cancel())
 	}
+	defer s.dog.stop()
+	if err := s.dog.watch(s.finish); err != nil {
+		return err
+	}
+	s.store.completed(snapshotInfo{s.index, s.size})
+	if s.store.afterSnapshot != nil {
+		s.store.afterSnapshot(s.ID())
+	}
+	return nil
+}
+
+// finish makes the snapshot durable.
+func (s *snapshotSink) finish() error {
 	if err := s.SnapshotSink.Close(); err != nil {
 		return errors.Join(err, os.RemoveAll(s.folder()))
 	}
 	if err := syncDir(filepath.Join(s.store.path, s.ID())); err != nil {
 		return fmt.Errorf("sync snapshot %s: %w", s.ID(), err)
-	}
-	if s.store.afterSnapshot != nil {
-		s.store.afterSnapshot(s.ID())
 	}
 	return nil
 }

@@ -1,7 +1,9 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -35,6 +37,10 @@ type store struct {
 	bolt *raftboltdb.BoltStore
 	opts storeOptions
 	dog  *watchdog
+	size *logSize
+	// keeping calls cut with the lowest index that must stay when the log is cut
+	// behind a snapshot; set before there is anything to cut.
+	keeping func(cut func(lowest uint64) error) error
 
 	mu      sync.Mutex // one commit, with its hook, at a time; bbolt has one writer anyway
 	failure atomic.Pointer[error]
@@ -46,6 +52,8 @@ type storeOptions struct {
 	onFailure func(error)
 	// hungAfter is how long a commit may take; zero is defaultHungStoreTimeout.
 	hungAfter time.Duration
+	// watchedSize is the growth of the log that someone waits for.
+	watchedSize uint64
 
 	// noSync switches the syncing off. Only for tests, which must see that it loses commands.
 	noSync bool
@@ -99,7 +107,8 @@ func openStore(path string, opts storeOptions) (*store, error) {
 	if opts.hungAfter == 0 {
 		opts.hungAfter = defaultHungStoreTimeout
 	}
-	s := &store{bolt: bolt, opts: opts}
+	s := &store{bolt: bolt, opts: opts, size: newLogSize(opts.watchedSize)}
+	s.keeping = func(cut func(uint64) error) error { return cut(math.MaxUint64) }
 	s.dog = newWatchdog(opts.hungAfter, func() {
 		s.fail(fmt.Errorf("a write to the log %s has not returned for %s, so its disk hangs: check the disk, then start the node again",
 			path, opts.hungAfter))
@@ -149,34 +158,82 @@ func (s *store) failed() error {
 	return nil
 }
 
-func (s *store) StoreLog(entry *raft.Log) error {
-	return s.write(func() error { return s.bolt.StoreLog(entry) })
-}
+func (s *store) StoreLog(entry *raft.Log) error { return s.StoreLogs([]*raft.Log{entry}) }
 
 func (s *store) StoreLogs(entries []*raft.Log) error {
-	return s.write(func() error { return s.bolt.StoreLogs(entries) })
+	err := s.write(func() error { return s.bolt.StoreLogs(entries) })
+	if err == nil {
+		s.size.add(entries)
+	}
+	return err
+}
+
+// measure notes the size of the entries that the log holds at open.
+func (s *store) measure() error {
+	first, err := s.FirstIndex()
+	if err != nil || first == 0 {
+		return err
+	}
+	last, err := s.LastIndex()
+	for i := first; i <= last && err == nil; i++ {
+		var entry raft.Log
+		if err = s.GetLog(i, &entry); err == nil {
+			s.size.add([]*raft.Log{&entry})
+		} else if errors.Is(err, raft.ErrLogNotFound) {
+			err = nil // a snapshot from the leader filled the gap
+		}
+	}
+	return err
 }
 
 // deleteStep is how many entries one commit removes: entries to store wait for it.
 const deleteStep = 500
 
-// DeleteRange removes entries. From the log's beginning, behind a snapshot, it goes
-// in steps, so that no write waits for a hundred thousand of them; a crash
-// in between leaves entries that the snapshot holds too. At the log's end, where
-// they contradict a new leader's, they go at once: a crash must not leave a gap.
+// DeleteRange removes entries: from the log's beginning, behind a snapshot, or from
+// its end, where they contradict a new leader's. Those at the end go at once: a
+// crash must not leave a gap.
 func (s *store) DeleteRange(first, last uint64) error {
 	begin, err := s.FirstIndex()
 	if err != nil {
 		return err
 	}
-	for first == begin && last-first >= deleteStep {
-		if err := s.write(func() error { return s.bolt.DeleteRange(first, first+deleteStep-1) }); err != nil {
+	end, err := s.LastIndex()
+	if err != nil {
+		return err
+	}
+	if first <= begin && last < end {
+		return s.cutFront(last)
+	}
+	s.size.cutEnd(first)
+	return s.write(func() error { return s.bolt.DeleteRange(first, last) })
+}
+
+// cutFront removes the entries to an index, except what has to stay. It goes in
+// steps, so that no write waits for a hundred thousand of them; a crash in between
+// leaves entries that the snapshot holds too.
+func (s *store) cutFront(last uint64) error {
+	for more := true; more; {
+		err := s.keeping(func(lowest uint64) error {
+			first, err := s.FirstIndex()
+			if err != nil {
+				return err
+			}
+			to := last
+			if lowest <= last {
+				to = lowest - min(lowest, 1)
+			}
+			if more = first > 0 && first <= to; !more {
+				return nil
+			}
+			to = min(to, first+deleteStep-1)
+			s.size.cutFront(to)
+			return s.write(func() error { return s.bolt.DeleteRange(first, to) })
+		})
+		if err != nil {
 			return err
 		}
-		first += deleteStep
-		begin = first
 	}
-	return s.write(func() error { return s.bolt.DeleteRange(first, last) })
+	return nil
 }
 
 func (s *store) Set(key, value []byte) error {

@@ -21,7 +21,7 @@ func TestDeleteRangeInSteps(t *testing.T) {
 		{"one step", 1, deleteStep, 1},
 		{"a step and one more", 1, deleteStep + 1, 2},
 		{"nearly all", 1, entries - 1, 11},
-		{"all", 1, entries, 11},
+		{"all", 1, entries, 1},
 		{"the end", 3, entries, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
