@@ -482,6 +482,18 @@ func TestPlaintextStaysOnThisMachine(t *testing.T) {
 	}
 }
 
+// A node is told by its configuration whether it may.
+func TestInsecureNode(t *testing.T) {
+	for _, insecure := range []bool{false, true} {
+		cfg := testConfig(t.TempDir(), &listFSM{})
+		cfg.Insecure = insecure
+		n := openTest(t, cfg, options{})
+		if err := n.listener.allow("tcp", "192.0.2.1:7602", nil); (err == nil) != insecure {
+			t.Errorf("insecure %v: %v", insecure, err)
+		}
+	}
+}
+
 func TestNodeIDOfTheCertificate(t *testing.T) {
 	ca, id := newAuthority(t), uuid.New()
 	cfg := testConfig(t.TempDir(), &listFSM{})
