@@ -31,6 +31,10 @@ type Memory struct {
 // cluster itself asked for.
 func (s *State) Remembered(key, request ID) (Memory, bool) { return s.requests.find(key, request) }
 
+// RemembersRequests reports whether the cluster is at a level at which what
+// commands came to is remembered, and their envelopes have Content.
+func (s *State) RemembersRequests() bool { return s.Level >= levelOfClusters }
+
 // A memory has two generations: when the young one is full, it becomes the old
 // one, and what was the old one is forgotten. So nothing is ever removed one by
 // one, and what is remembered depends on the log alone.
@@ -127,7 +131,7 @@ func (b *batch) recall(e *Envelope) (Result, bool) {
 // remember keeps what a command came to. Not so where the answer was to retry:
 // the same request may well succeed later.
 func (b *batch) remember(e *Envelope, r *Result) {
-	if e.Key == (ID{}) || b.state.Level < levelOfClusters || r.Err != nil && r.Err.Code == CodeUnavailable {
+	if e.Key == (ID{}) || !b.state.RemembersRequests() || r.Err != nil && r.Err.Code == CodeUnavailable {
 		return
 	}
 	m := &b.state.requests

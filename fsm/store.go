@@ -39,15 +39,12 @@ func (s *Store) State() *State { return s.state.Load() }
 // Revision is that of the newest state.
 func (s *Store) Revision() uint64 { return s.State().Revision }
 
-// Wait returns a state of the epoch with at least the revision, as soon as there
-// is one. It fails with an *Error: another epoch, too many waiting, or the
-// context's end.
-func (s *Store) Wait(ctx context.Context, epoch Epoch, revision uint64) (*State, error) {
+// Wait returns a state with at least the revision, as soon as there is one,
+// whatever its epoch. It fails with an *Error: too many waiting, or the context's
+// end.
+func (s *Store) Wait(ctx context.Context, revision uint64) (*State, error) {
 	for {
 		state := s.State()
-		if state.Epoch != epoch {
-			return nil, errorf(CodeInvalidArgument, "the token is from before the cluster's data was restored: drop it and read again")
-		}
 		if state.Revision >= revision {
 			return state, nil
 		}
@@ -77,8 +74,8 @@ func (s *Store) Checkpoint(ctx context.Context, revision uint64) (*State, error)
 	}
 }
 
-// await waits until there is a state of the revision, or of another epoch than
-// the one seen.
+// await waits until there is a state of the revision, or another one than the one
+// seen came before it could.
 func (s *Store) await(ctx context.Context, seen *State, revision uint64) error {
 	w, err := s.enlist(seen, revision)
 	if err != nil {
@@ -124,17 +121,9 @@ func (s *Store) publish(state *State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := s.State()
-	newEpoch := state.Epoch != before.Epoch
 	s.state.Store(state)
 	state.restore.follow(before.restore)
-	s.wake(state.Revision)
-	for newEpoch && len(s.waiters) > 0 {
-		close(heap.Pop(&s.waiters).(*waiter).reached)
-	}
-}
-
-func (s *Store) wake(revision uint64) {
-	for len(s.waiters) > 0 && s.waiters[0].revision <= revision {
+	for len(s.waiters) > 0 && s.waiters[0].revision <= state.Revision {
 		close(heap.Pop(&s.waiters).(*waiter).reached)
 	}
 }

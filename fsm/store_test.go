@@ -52,14 +52,14 @@ func TestWaitReached(t *testing.T) {
 	done, cancel := context.WithCancel(context.Background())
 	cancel()
 	for revision := range uint64(2) {
-		s, err := m.store.Wait(done, ID{8}, revision) // no need to wait
+		s, err := m.store.Wait(done, revision) // no need to wait
 		if err != nil || s.Revision != 1 {
 			t.Errorf("revision %d: %+v, %v", revision, s, err)
 		}
 	}
 	got := make(chan error)
 	go func() {
-		s, err := m.store.Wait(withDeadline(t), ID{8}, 3)
+		s, err := m.store.Wait(withDeadline(t), 3)
 		if err == nil && s.Revision < 3 {
 			err = fmt.Errorf("the state is of revision %d", s.Revision)
 		}
@@ -81,7 +81,7 @@ func TestWaitEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	got := make(chan error)
 	go func() {
-		_, err := m.store.Wait(ctx, ID{8}, 99)
+		_, err := m.store.Wait(ctx, 99)
 		got <- err
 	}()
 	until(t, "somebody waits", func() bool { return m.store.waiting() == 1 })
@@ -95,20 +95,17 @@ func TestWaitEnds(t *testing.T) {
 	}
 }
 
-// TestWaitForAnotherEpoch: a token from before a restore is refused, and who
-// waits with one does not go on waiting.
-func TestWaitForAnotherEpoch(t *testing.T) {
+// TestWaitOverARestore: revisions go on over a restore, and so do those who wait
+// for one.
+func TestWaitOverARestore(t *testing.T) {
 	m := newMachine(t)
-	if _, err := m.store.Wait(withDeadline(t), ID{7}, 1); codeOf(err) != CodeInvalidArgument {
-		t.Errorf("another epoch: %v", err)
-	}
-	if _, err := newStore(t).Wait(withDeadline(t), ID{8}, 0); codeOf(err) != CodeInvalidArgument {
-		t.Errorf("before the cluster's first command: %v", err)
-	}
 	got := make(chan error)
 	for range 3 {
 		go func() {
-			_, err := m.store.Wait(withDeadline(t), ID{8}, 99)
+			state, err := m.store.Wait(withDeadline(t), 99)
+			if err == nil && state.Epoch != (ID{9}) {
+				err = fmt.Errorf("a state of epoch %v", state.Epoch)
+			}
 			got <- err
 		}()
 	}
@@ -116,11 +113,10 @@ func TestWaitForAnotherEpoch(t *testing.T) {
 	before := m.store.State()
 	restored := *before
 	restored.Epoch = ID{9}
+	restored.Revision++
 	m.store.publish(&restored)
-	for range 3 {
-		if err := <-got; codeOf(err) != CodeInvalidArgument {
-			t.Errorf("waiting over a restore: %v", err)
-		}
+	if n := m.store.waiting(); n != 3 {
+		t.Errorf("%d wait after a restore at another revision", n)
 	}
 	// The state may be replaced between the look at it and the waiting.
 	w, err := m.store.enlist(before, 99)
@@ -130,10 +126,15 @@ func TestWaitForAnotherEpoch(t *testing.T) {
 	select {
 	case <-w.reached:
 	default:
-		t.Error("who looked at a state before the restore waits for its revision after it")
+		t.Error("who looked at a state before the last one waits without having seen that")
 	}
-	if n := m.store.waiting(); n != 0 {
-		t.Errorf("%d still wait", n)
+	later := restored
+	later.Revision = 99
+	m.store.publish(&later)
+	for range 3 {
+		if err := <-got; err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -147,10 +148,10 @@ func TestTooManyWait(t *testing.T) {
 		}
 		all = append(all, w)
 	}
-	if _, err := m.store.Wait(withDeadline(t), ID{8}, 99); codeOf(err) != CodeUnavailable || !strings.Contains(err.Error(), fmt.Sprint(maxWaiters)) {
+	if _, err := m.store.Wait(withDeadline(t), 99); codeOf(err) != CodeUnavailable || !strings.Contains(err.Error(), fmt.Sprint(maxWaiters)) {
 		t.Errorf("one more: %v", err)
 	}
-	if _, err := m.store.Wait(withDeadline(t), ID{8}, 1); err != nil {
+	if _, err := m.store.Wait(withDeadline(t), 1); err != nil {
 		t.Errorf("one that need not wait: %v", err)
 	}
 	m.store.leave(all[7])
@@ -191,7 +192,7 @@ func TestManyWait(t *testing.T) {
 				if r.IntN(4) == 0 {
 					ctx, cancel = context.WithTimeout(ctx, time.Duration(r.IntN(2000))*time.Microsecond)
 				}
-				s, err := m.store.Wait(ctx, ID{8}, revision)
+				s, err := m.store.Wait(ctx, revision)
 				gaveUp := ctx.Err() != nil
 				cancel()
 				if err == nil && s.Revision < revision || err != nil && !gaveUp {
@@ -294,7 +295,7 @@ func TestSnapshotAndRestore(t *testing.T) {
 	}
 	got := make(chan error)
 	go func() {
-		_, err := other.store.Wait(withDeadline(t), ID{8}, want.Revision)
+		_, err := other.store.Wait(withDeadline(t), want.Revision)
 		got <- err
 	}()
 	until(t, "somebody waits", func() bool { return other.store.waiting() == 1 })

@@ -184,9 +184,9 @@ func (s *countingStore) State() *fsm.State {
 	return s.Store.State()
 }
 
-func (s *countingStore) Wait(ctx context.Context, epoch fsm.Epoch, revision uint64) (*fsm.State, error) {
+func (s *countingStore) Wait(ctx context.Context, revision uint64) (*fsm.State, error) {
 	s.waits.Add(1)
-	return s.Store.Wait(ctx, epoch, revision)
+	return s.Store.Wait(ctx, revision)
 }
 
 // effort is the work of a call that can be counted: states asked for, rounds with

@@ -50,7 +50,7 @@ func (s *Server) assignment(ctx context.Context, req interface {
 	GetPermissions() []string
 	GetRoles() []string
 }) (v view, permissions, roles []fsm.ID, err error) {
-	if v, err = callOf(ctx).authorized(req.GetProjectName()); err != nil {
+	if v, err = callOf(ctx).project(req.GetProjectName()); err != nil {
 		return v, nil, nil, err
 	}
 	if permissions, err = v.permissionIDs(req.GetPermissions()); err != nil {
@@ -63,7 +63,7 @@ func (s *Server) assignment(ctx context.Context, req interface {
 // GetUserPermissionsAndRolesOnResource returns what was granted on exactly this
 // resource and, if asked, what comes from above.
 func (s *Server) GetUserPermissionsAndRolesOnResource(ctx context.Context, req *permissionsv1.GetUserPermissionsAndRolesOnResourceRequest) (*permissionsv1.GetUserPermissionsAndRolesOnResourceResponse, error) {
-	v, err := s.readProject(ctx, req)
+	v, err := callOf(ctx).project(req.ProjectName)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +109,7 @@ func (s *Server) GetUserPermissionsAndRolesOnResource(ctx context.Context, req *
 
 // ListPrincipals returns a page of those who have an assignment, by id.
 func (s *Server) ListPrincipals(ctx context.Context, req *permissionsv1.ListPrincipalsRequest) (*permissionsv1.ListPrincipalsResponse, error) {
-	v, err := s.readProject(ctx, req)
+	v, err := callOf(ctx).project(req.ProjectName)
 	if err != nil {
 		return nil, err
 	}
@@ -129,23 +129,20 @@ func (s *Server) ListPrincipals(ctx context.Context, req *permissionsv1.ListPrin
 // GetAllAssignmentsForPrincipal returns a page of what a principal was granted,
 // by URI, in one project or, without its name, in each that the key may see.
 func (s *Server) GetAllAssignmentsForPrincipal(ctx context.Context, req *permissionsv1.GetAllAssignmentsForPrincipalRequest) (*permissionsv1.GetAllAssignmentsForPrincipalResponse, error) {
-	state, err := s.read(ctx, req)
-	if err != nil {
-		return nil, err
-	}
+	c := callOf(ctx)
 	if err := fsm.ValidatePrincipal(req.PrincipalId); err != nil {
 		return nil, err
 	}
-	views, list, err := callOf(ctx).assignmentViews(state, req)
+	views, list, err := c.assignmentViews(req)
 	if err != nil {
 		return nil, err
 	}
-	limit, behind, err := list.page(state, req.Pagination)
+	limit, behind, err := list.page(c.state, req.Pagination)
 	if err != nil {
 		return nil, err
 	}
 	taken, more := page(assignmentsIn(views, req.PrincipalId, behind), limit, func(located) bool { return true }, located.weigh)
-	resp := &permissionsv1.GetAllAssignmentsForPrincipalResponse{Pagination: &paginationv1.PaginationResponse{}, Token: s.tokenOf(state)}
+	resp := &permissionsv1.GetAllAssignmentsForPrincipalResponse{Pagination: &paginationv1.PaginationResponse{}, Token: s.tokenOf(c.state)}
 	if len(taken) == 1 && taken[0].weigh() > maxPageBytes {
 		return nil, tooMuch("what %s was granted on %s is too much for one answer: ask for that resource alone, which names roles by id", req.PrincipalId, taken[0].URI)
 	}
@@ -156,26 +153,24 @@ func (s *Server) GetAllAssignmentsForPrincipal(ctx context.Context, req *permiss
 	}
 	if more {
 		last := taken[len(taken)-1]
-		resp.Pagination.NextCursor = list.cursor(state, last.in.Name+"\n"+last.URI)
+		resp.Pagination.NextCursor = list.cursor(c.state, last.in.Name+"\n"+last.URI)
 	}
 	return resp, nil
 }
 
 // assignmentViews returns where the principal's assignments are looked for.
-func (c *call) assignmentViews(state *fsm.State, req *permissionsv1.GetAllAssignmentsForPrincipalRequest) ([]view, listing, error) {
+func (c *call) assignmentViews(req *permissionsv1.GetAllAssignmentsForPrincipalRequest) ([]view, listing, error) {
 	if req.ProjectName != "" {
-		v, err := c.project(state, req.ProjectName)
+		v, err := c.project(req.ProjectName)
 		if err != nil {
 			return nil, listing{}, err
 		}
 		return []view{v}, v.listing("assignments", req.PrincipalId), nil
 	}
 	var views []view
-	if o, ok := state.Organisation(c.organisation.ID); ok {
-		for p := range o.Projects("") {
-			if c.key.Project == fsm.BuiltInProject || c.key.Project == p.Name {
-				views = append(views, view{state, o.ID, p})
-			}
+	for p := range c.organisation.Projects("") {
+		if c.key.Project == fsm.BuiltInProject || c.key.Project == p.Name {
+			views = append(views, view{c.state, c.organisation.ID, p})
 		}
 	}
 	// What a key sees may change, so a cursor goes on for the same one only.
@@ -217,7 +212,7 @@ const checkChunk = 16
 
 // Check decides whether a principal holds every permission on every resource.
 func (s *Server) Check(ctx context.Context, req *permissionsv1.CheckPermissionRequest) (*permissionsv1.CheckPermissionResponse, error) {
-	v, err := s.readProject(ctx, req)
+	v, err := callOf(ctx).project(req.ProjectName)
 	if err != nil {
 		return nil, err
 	}

@@ -202,12 +202,12 @@ func TestCreateRoleOverAnother(t *testing.T) {
 			w.onceBefore(fsm.KindPutRole, func() {
 				read, _ := w.view().Permission("read")
 				w.log.put(t, &fsm.PutRole{Scope: w.scope(), ID: NewID(), Name: late, Permissions: []fsm.ID{read.ID}})
-				digest = w.store.State().Digest()
+				digest = digestOf(w.store.State())
 			})
 			_, err := w.call(mallory.ctx, &permissionsv1.CreateRoleRequest{ProjectName: project, Name: late, Permissions: []string{"write"}})
 			role, _ := w.view().Role(late)
 			wantCode(t, err, codes.PermissionDenied, "missing required permission 'role.update'")
-			if role == nil || len(w.view().RolePermissions(role)) != 1 || w.store.State().Digest() != digest {
+			if role == nil || len(w.view().RolePermissions(role)) != 1 || digestOf(w.store.State()) != digest {
 				t.Errorf("the role that came in between became %v", role)
 			}
 		}

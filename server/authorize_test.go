@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -236,29 +237,30 @@ func TestEnvelope(t *testing.T) {
 			}
 			seen[e.Request] = true
 		}
-		const id = "00112233445566778899aabbccddeeFF"
-		for _, req := range writes() {
+		for i, req := range writes() {
+			id := fmt.Sprintf("00112233445566778899aabbccddee%XF", i)
 			if _, err := d.call(withKey(t.Context(), metadataRequestID, id), req); err != nil {
 				t.Errorf("%T: %v", req, err)
 			}
-			if got := d.log.last(t).Envelope.Request; got.String() != "00112233-4455-6677-8899-aabbccddeeff" {
+			if got := d.log.last(t).Envelope.Request; got.String() != fmt.Sprintf("00112233-4455-6677-8899-aabbccddee%xf", i) {
 				t.Errorf("%T: request id %v", req, got)
 			}
 		}
 	})
 }
 
-// A hookedStore lets something happen after the state was looked at once.
+// A hookedStore lets something happen after the state was looked at for a number
+// of times.
 type hookedStore struct {
 	Store
-	then func()
+	looks int
+	then  func()
 }
 
 func (s *hookedStore) State() *fsm.State {
 	state := s.Store.State()
-	if then := s.then; then != nil {
-		s.then = nil
-		then()
+	if s.looks--; s.looks == 0 {
+		s.then()
 	}
 	return state
 }
@@ -277,7 +279,9 @@ func TestNamesAreResolvedOnce(t *testing.T) {
 		}
 		read, _ := n.view().Permission("read")
 		viewer, _ := n.view().Role("viewer")
-		n.server.store = &hookedStore{n.store, func() {
+		// It is judged at the state of the third look; the first finds the key, the
+		// second the level.
+		n.server.store = &hookedStore{n.store, 3, func() {
 			n.log.put(t, &fsm.UpdatePermission{Scope: n.scope(), ID: read.ID, Name: "old.read"})
 			n.log.put(t, &fsm.PutPermission{Scope: n.scope(), ID: NewID(), Name: "read"})
 			n.log.put(t, &fsm.UpdateRole{Scope: n.scope(), ID: viewer.ID, Name: "old viewer"})

@@ -223,10 +223,14 @@ func TestUnlistedMethods(t *testing.T) {
 func TestKeyWithoutOrganisation(t *testing.T) {
 	n := newNode(t)
 	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs(metadataAuthorization, "Bearer "+rootKey))
-	c, err := authenticate(ctx, n.store.State())
+	hash, err := hashOf(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := callWith(hash, n.store.State())
 	if err != nil || c.key.Hash != sha256.Sum256([]byte(rootKey)) || c.organisation.ID != n.init.Organisation {
 		t.Fatalf("%v, %v", c, err)
 	}
-	_, err = authenticate(ctx, &fsm.State{})
+	_, err = callWith(hash, &fsm.State{})
 	wantCode(t, err, codes.Unauthenticated)
 }

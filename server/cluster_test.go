@@ -224,7 +224,7 @@ func TestOperatorsAlone(t *testing.T) {
 			}
 			return err
 		}
-		before := w.store.State().Digest()
+		before := digestOf(w.store.State())
 		for _, c := range callers {
 			if m.Name() == "Join" {
 				wantCode(t, invoke(c.ctx), codes.FailedPrecondition, "belongs to a cluster already")
@@ -232,7 +232,7 @@ func TestOperatorsAlone(t *testing.T) {
 			}
 			wantCode(t, invoke(c.ctx), c.code, c.message)
 		}
-		if asked := w.cluster.asked(); asked != "" || w.store.State().Digest() != before {
+		if asked := w.cluster.asked(); asked != "" || digestOf(w.store.State()) != before {
 			t.Errorf("%s: strangers had done: %s", name, asked)
 		}
 		if err := invoke(w.operator().ctx); err != nil && strings.Contains(err.Error(), "enied") {

@@ -17,15 +17,7 @@ const readTimeout = 5 * time.Second
 // A reader is a request that reads. It has the field consistency too.
 type reader interface{ GetToken() string }
 
-// read returns the state that the request may be answered from.
-func (s *Server) read(ctx context.Context, r reader) (*fsm.State, error) {
-	state, err := s.readState(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	return state, callOf(ctx).allowedAt(state)
-}
-
+// readState returns the state that the request may be answered from.
 func (s *Server) readState(ctx context.Context, r reader) (*fsm.State, error) {
 	mode, text, err := consistencyOf(ctx, r)
 	if err != nil {
@@ -58,18 +50,6 @@ func consistencyField(r reader) permissionsv1.Consistency {
 		return permissionsv1.Consistency(r.GetConsistency())
 	}
 	return permissionsv1.Consistency_CONSISTENCY_UNSPECIFIED
-}
-
-// readProject is read with the project that the request names.
-func (s *Server) readProject(ctx context.Context, r interface {
-	reader
-	GetProjectName() string
-}) (view, error) {
-	state, err := s.read(ctx, r)
-	if err != nil {
-		return view{}, err
-	}
-	return callOf(ctx).project(state, r.GetProjectName())
 }
 
 // consistencyOf reads the mode and token from the request's fields, or else
@@ -114,30 +94,43 @@ func (s *Server) readAtLeast(ctx context.Context, text string) (*fsm.State, erro
 	if t.cluster != state.Cluster {
 		return nil, invalid("token %s is of another cluster", quote(text))
 	}
-	if t.epoch == state.Epoch && t.revision <= state.Revision {
-		return state, nil
+	if t.revision > state.Revision {
+		ctx, cancel := withReadTimeout(ctx)
+		defer cancel()
+		// A revision that the cluster has not reached would be waited for in vain.
+		newest, err := s.readIndex(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if state, err = s.store.Wait(ctx, min(t.revision, newest)); err != nil {
+			return nil, err
+		}
+		if t.revision > newest && t.epoch == state.Epoch {
+			return nil, invalid("token %s is ahead of the cluster, which is at revision %d", quote(text), newest)
+		}
 	}
-	ctx, cancel := withReadTimeout(ctx)
-	defer cancel()
-	// A revision that the cluster has not reached would be waited for in vain.
-	newest, err := s.readIndex(ctx)
-	if err != nil {
-		return nil, err
+	// Judged only there, since the token may be from after a restore that this node
+	// had not seen.
+	if t.epoch != state.Epoch {
+		return nil, invalid("token %s is from before the cluster's data was restored: drop it and read again", quote(text))
 	}
-	if t.epoch == state.Epoch && t.revision > newest {
-		return nil, invalid("token %s is ahead of the cluster, which is at revision %d", quote(text), newest)
-	}
-	return s.store.Wait(ctx, t.epoch, t.revision)
+	return state, nil
 }
 
 func (s *Server) readNewest(ctx context.Context) (*fsm.State, error) {
 	ctx, cancel := withReadTimeout(ctx)
 	defer cancel()
-	newest, err := s.readIndex(ctx)
+	return s.newest(ctx)
+}
+
+// newest returns a state with all that was acknowledged before, in the whole
+// cluster.
+func (s *Server) newest(ctx context.Context) (*fsm.State, error) {
+	revision, err := s.readIndex(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return s.store.Wait(ctx, s.store.State().Epoch, newest)
+	return s.store.Wait(ctx, revision)
 }
 
 func (s *Server) readIndex(ctx context.Context) (uint64, error) {

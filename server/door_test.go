@@ -158,10 +158,10 @@ func do[Q proto.Message, A any](d *door, call func(context.Context, Q, ...grpc.C
 // refuse makes a call that has to fail and to leave the state as it was.
 func (d *door) refuse(t testing.TB, ctx context.Context, req proto.Message, code codes.Code, names ...string) {
 	t.Helper()
-	before := d.store.State().Digest()
+	before := digestOf(d.store.State())
 	_, err := d.call(ctx, req)
 	wantCode(t, err, code, names...)
-	if d.store.State().Digest() != before {
+	if digestOf(d.store.State()) != before {
 		t.Errorf("%T was refused and changed the state", req)
 	}
 }

@@ -23,6 +23,9 @@ func statusOf(err error) error {
 	if err == nil {
 		return nil
 	}
+	if u := (*undecided)(nil); errors.As(err, &u) {
+		return unavailable("%s", reason(u.cause))
+	}
 	if e := (*fsm.Error)(nil); errors.As(err, &e) {
 		return status.Error(codes.Code(e.Code), e.Message)
 	}

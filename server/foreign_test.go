@@ -71,11 +71,11 @@ func TestIDsOfOthers(t *testing.T) {
 // unchanged makes a call that succeeds and changes nothing.
 func (w *world) unchanged(t *testing.T, c caller, req proto.Message) {
 	t.Helper()
-	before := w.store.State().Digest()
+	before := digestOf(w.store.State())
 	if _, err := w.call(c.ctx, req); err != nil {
 		t.Errorf("%T: %v", req, err)
 	}
-	if w.store.State().Digest() != before {
+	if digestOf(w.store.State()) != before {
 		t.Errorf("%T changed the state", req)
 	}
 }

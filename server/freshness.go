@@ -52,7 +52,7 @@ func (f *freshness) round(ctx context.Context, log Log, store Store) error {
 	if err != nil {
 		return err
 	}
-	state, err := store.Wait(ctx, store.State().Epoch, revision)
+	state, err := store.Wait(ctx, revision)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"strings"
@@ -185,10 +186,16 @@ type node struct {
 // newNode returns a node that is not ready yet.
 func newNode(t testing.TB) *node {
 	t.Helper()
+	return newNodeAt(t, fsm.MaxLevel)
+}
+
+// newNodeAt returns one of a cluster at this level.
+func newNodeAt(t testing.TB, level uint32) *node {
+	t.Helper()
 	n := &node{t: t, store: fsm.NewStore(func(err error) { t.Errorf("halted: %v", err) })}
 	n.log = &memoryLog{store: n.store}
 	n.init = &fsm.Init{
-		Cluster: NewID(), Epoch: NewID(), Secret: [32]byte(bytes.Repeat([]byte{7}, 32)),
+		Cluster: NewID(), Epoch: NewID(), Secret: [32]byte(bytes.Repeat([]byte{7}, 32)), Level: level,
 		CreateOrganisation: fsm.CreateOrganisation{
 			Organisation: NewID(), Name: fsm.BootstrapOrganisation, BuiltIn: NewID(), Project: NewID(), ProjectName: project,
 			Key: NewID(), KeyName: "root", KeyHash: sha256.Sum256([]byte(rootKey)),
@@ -261,6 +268,45 @@ func (n *node) view() view {
 	o, _ := state.Organisation(n.init.Organisation)
 	p, _ := o.Project(project)
 	return view{state, o.ID, p}
+}
+
+// digestOf is a digest of what a state holds, without what commands came to: that a
+// call was refused is remembered, and changes nothing else.
+func digestOf(s *fsm.State) [32]byte {
+	h := sha256.New()
+	fmt.Fprintln(h, s.Cluster, s.Epoch, s.Secret, s.Level)
+	for o := range s.Organisations(fsm.ID{}) {
+		fmt.Fprintf(h, "%v %q %d %d\n", o.ID, o.Name, o.Created, o.Updated)
+		for p := range o.Projects("") {
+			fmt.Fprintf(h, "%v %q %d\n", p.ID, p.Name, p.Created)
+			for k := range p.Keys("") {
+				fmt.Fprintf(h, "%+v %v\n", *k, s.IsOperator(k.ID))
+			}
+			for x := range p.Permissions("") {
+				fmt.Fprintf(h, "%v %q %q\n", x.ID, x.Name, x.Description)
+			}
+			for r := range p.Roles("") {
+				fmt.Fprintf(h, "%v %q %q", r.ID, r.Name, r.Description)
+				for _, x := range p.RolePermissions(r) {
+					fmt.Fprintf(h, " %v", x.ID)
+				}
+				fmt.Fprintln(h)
+			}
+			for principal := range p.Principals("") {
+				for a := range p.Assignments(principal, "") {
+					fmt.Fprintf(h, "%q %q", principal, a.URI)
+					for _, x := range a.Permissions {
+						fmt.Fprintf(h, " %v", x.ID)
+					}
+					for _, r := range a.Roles {
+						fmt.Fprintf(h, " %v", r.ID)
+					}
+					fmt.Fprintln(h)
+				}
+			}
+		}
+	}
+	return [32]byte(h.Sum(nil))
 }
 
 func (n *node) scope() fsm.Scope { return n.view().scope() }

@@ -89,7 +89,7 @@ func eachEnding(t *testing.T, reads bool, services []string, test func(t *testin
 						var digest [32]byte
 						reached, err := test(t, w, k, w.filled(s.request), func() {
 							ending.end(t, w, k)
-							digest = w.store.State().Digest()
+							digest = digestOf(w.store.State())
 						})
 						where := strings.Join([]string{service, method, s.name, of, ending.name}, ", ")
 						if !reached {
@@ -106,7 +106,7 @@ func eachEnding(t *testing.T, reads bool, services []string, test func(t *testin
 								t.Errorf("%s: %q", where, got.Message())
 							}
 						}
-						if w.store.State().Digest() != digest {
+						if digestOf(w.store.State()) != digest {
 							t.Errorf("%s: refused, and the state changed", where)
 						}
 					}
@@ -165,7 +165,7 @@ func TestReadsAreJudgedWhereTheyAreAnswered(t *testing.T) {
 			return k.ctx, with(req, "token", w.next())
 		}},
 		{"at once", []string{"local"}, func(w *world, k caller, req proto.Message, end func()) (context.Context, proto.Message) {
-			w.server.store = &hookedStore{w.store, end}
+			w.server.store = &hookedStore{w.store, 1, end}
 			return k.ctx, req
 		}},
 	} {

@@ -2,21 +2,11 @@ package server
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
 
 	"github.com/remit-io/remit/fsm"
 	organisationv1 "github.com/remit-io/remit/proto/organisation/v1"
 	paginationv1 "github.com/remit-io/remit/proto/pagination/v1"
 )
-
-// NewSecret draws the secret of a key, 256 bits, and hashes it as keys are kept.
-func NewSecret() (secret string, hash [32]byte) {
-	var b [32]byte
-	rand.Read(b[:]) // never fails
-	secret = KeyPrefix + encodeOpaque(b[:])
-	return secret, sha256.Sum256([]byte(secret))
-}
 
 func keyMessage(k *fsm.Key) *organisationv1.APIKey {
 	return &organisationv1.APIKey{
@@ -28,14 +18,14 @@ func keyMessage(k *fsm.Key) *organisationv1.APIKey {
 // nowhere else.
 func (s *Server) CreateAPIKey(ctx context.Context, req *organisationv1.CreateAPIKeyRequest) (*organisationv1.CreateAPIKeyResponse, error) {
 	c := callOf(ctx)
-	v, err := c.authorized(req.ProjectName)
+	v, err := c.project(req.ProjectName)
 	if err != nil {
 		return nil, err
 	}
-	secret, hash := NewSecret()
-	command := &fsm.CreateKey{Scope: v.scope(), ID: NewID(), Name: req.Name, Hash: hash, Operator: req.Operator}
+	secret, hash := c.origin.seed.secret()
+	command := &fsm.CreateKey{Scope: v.scope(), ID: c.origin.seed.id("key"), Name: req.Name, Hash: hash, Operator: req.Operator}
 	if req.Role != "" {
-		builtIn, err := c.authorized(fsm.BuiltInProject)
+		builtIn, err := c.project(fsm.BuiltInProject)
 		if err != nil {
 			return nil, err
 		}
@@ -57,7 +47,7 @@ func (s *Server) CreateAPIKey(ctx context.Context, req *organisationv1.CreateAPI
 // ListAPIKeys returns a page of a project's keys, by name, the invalidated ones
 // too.
 func (s *Server) ListAPIKeys(ctx context.Context, req *organisationv1.ListAPIKeysRequest) (*organisationv1.ListAPIKeysResponse, error) {
-	v, err := s.readProject(ctx, req)
+	v, err := callOf(ctx).project(req.ProjectName)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +76,7 @@ func (s *Server) ListAPIKeys(ctx context.Context, req *organisationv1.ListAPIKey
 // InvalidateAPIKey ends a key at once. One that was invalidated before is no
 // error.
 func (s *Server) InvalidateAPIKey(ctx context.Context, req *organisationv1.InvalidateAPIKeyRequest) (*organisationv1.InvalidateAPIKeyResponse, error) {
-	v, err := callOf(ctx).authorized(req.ProjectName)
+	v, err := callOf(ctx).project(req.ProjectName)
 	if err != nil {
 		return nil, err
 	}
@@ -105,11 +95,8 @@ func (s *Server) InvalidateAPIKey(ctx context.Context, req *organisationv1.Inval
 // WhoAmI tells a caller about its own key and a page of what it was granted.
 func (s *Server) WhoAmI(ctx context.Context, req *organisationv1.WhoAmIRequest) (*organisationv1.WhoAmIResponse, error) {
 	c := callOf(ctx)
-	state, o, err := s.readOrganisation(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	builtIn, err := c.project(state, fsm.BuiltInProject)
+	state := c.state
+	builtIn, err := c.project(fsm.BuiltInProject)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +111,7 @@ func (s *Server) WhoAmI(ctx context.Context, req *organisationv1.WhoAmIRequest) 
 	key := keyMessage(c.key)
 	key.Operator = state.IsOperator(c.key.ID)
 	resp := &organisationv1.WhoAmIResponse{
-		ApiKey: key, Principal: c.actor(), Organisation: organisationMessage(o), ProjectName: c.key.Project, Operator: key.Operator,
+		ApiKey: key, Principal: c.actor(), Organisation: organisationMessage(c.organisation), ProjectName: c.key.Project, Operator: key.Operator,
 		Pagination: &paginationv1.PaginationResponse{}, Token: s.tokenOf(state),
 	}
 	for _, a := range taken {

@@ -109,8 +109,8 @@ func TestLocalUnknown(t *testing.T) {
 	wantCode(t, err, codes.Unimplemented, "Watch")
 }
 
-// Every answer of a read or write repeats its token as a header, and a refusal
-// has none.
+// Every answer repeats its token as a header, and says which node and revision it
+// is of; a refusal does, too.
 func TestLocalToken(t *testing.T) {
 	d := newNode(t).ready().localDoor()
 	for _, req := range everyRequest() {
@@ -120,10 +120,24 @@ func TestLocalToken(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%T: %v", req, err)
 		}
-		wantStrings(t, string(methodFor(req).Name()), header.Get(metadataToken), answer.(interface{ GetToken() string }).GetToken())
-		if _, err := d.call(d.ctx, with(req, "project_name", "nope"), grpc.Header(&header)); err == nil || len(header) > 0 {
-			t.Errorf("%T: %v with header %v", req, err, header)
+		name, text := string(methodFor(req).Name()), answer.(interface{ GetToken() string }).GetToken()
+		wantStrings(t, name, header.Get(metadataToken), text)
+		wantStrings(t, name, header.Get(metadataNode), d.cluster.ID())
+		of, _ := parseToken(text)
+		wantStrings(t, name, header.Get(metadataRevision), fmt.Sprint(of.revision))
+		if _, err := d.call(d.ctx, with(req, "project_name", "nope"), grpc.Header(&header)); err == nil {
+			t.Errorf("%T: a project that does not exist", req)
 		}
+		wantStrings(t, name, header.Get(metadataNode), d.cluster.ID())
+		wantStrings(t, name, header.Get(metadataRevision), fmt.Sprint(d.store.State().Revision))
+	}
+	var header metadata.MD
+	if _, err := d.call(t.Context(), reads()[0], grpc.Header(&header)); err == nil {
+		t.Error("no key is needed")
+	}
+	wantStrings(t, "a stranger's answer", header.Get(metadataNode), d.cluster.ID())
+	if len(header) != 1 {
+		t.Errorf("a stranger is told %v", header)
 	}
 }
 

@@ -24,31 +24,14 @@ func organisationMessage(o *fsm.Organisation) *organisationv1.Organisation {
 	return &organisationv1.Organisation{Id: o.ID.String(), Name: o.Name, CreatedAt: timestamp(o.Created), UpdatedAt: timestamp(o.Updated)}
 }
 
-// readOrganisation is read with the caller's organisation.
-func (s *Server) readOrganisation(ctx context.Context, r reader) (*fsm.State, *fsm.Organisation, error) {
-	state, err := s.read(ctx, r)
-	if err != nil {
-		return nil, nil, err
-	}
-	o, err := callOf(ctx).own(state)
-	return state, o, err
-}
-
-// own returns the caller's organisation.
-func (c *call) own(state *fsm.State) (*fsm.Organisation, error) {
-	o, ok := state.Organisation(c.organisation.ID)
-	if !ok {
-		return nil, notFound("organisation %s does not exist", c.organisation.ID)
-	}
-	return o, nil
-}
-
 // CreateOrganisation creates an organisation and its first owner key.
 func (s *Server) CreateOrganisation(ctx context.Context, req *organisationv1.CreateOrganisationRequest) (*organisationv1.CreateOrganisationResponse, error) {
-	secret, hash := NewSecret()
+	drawn := callOf(ctx).origin.seed
+	secret, hash := drawn.secret()
 	result, token, err := s.write(ctx, &fsm.CreateOrganisation{
-		Organisation: NewID(), Name: req.Name, BuiltIn: NewID(), Project: NewID(), ProjectName: defaultProject,
-		Key: NewID(), KeyName: ownerKeyName, KeyHash: hash,
+		Organisation: drawn.id("organisation"), Name: req.Name,
+		BuiltIn: drawn.id("built-in project"), Project: drawn.id("project"), ProjectName: defaultProject,
+		Key: drawn.id("key"), KeyName: ownerKeyName, KeyHash: hash,
 	})
 	if err != nil {
 		return nil, err
@@ -60,19 +43,13 @@ func (s *Server) CreateOrganisation(ctx context.Context, req *organisationv1.Cre
 
 // GetOrganisation returns the caller's organisation.
 func (s *Server) GetOrganisation(ctx context.Context, req *organisationv1.GetOrganisationRequest) (*organisationv1.GetOrganisationResponse, error) {
-	state, o, err := s.readOrganisation(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	return &organisationv1.GetOrganisationResponse{Organisation: organisationMessage(o), Token: s.tokenOf(state)}, nil
+	c := callOf(ctx)
+	return &organisationv1.GetOrganisationResponse{Organisation: organisationMessage(c.organisation), Token: s.tokenOf(c.state)}, nil
 }
 
 // ListOrganisations returns a page of all organisations, by id.
 func (s *Server) ListOrganisations(ctx context.Context, req *organisationv1.ListOrganisationsRequest) (*organisationv1.ListOrganisationsResponse, error) {
-	state, err := s.read(ctx, req)
-	if err != nil {
-		return nil, err
-	}
+	state := callOf(ctx).state
 	list := listing{call: "organisations", about: req.GetSearch()}
 	limit, behind, err := list.page(state, req.Pagination)
 	if err != nil {

@@ -10,11 +10,12 @@ import (
 
 // CreatePermission creates a permission, or describes an existing one anew.
 func (s *Server) CreatePermission(ctx context.Context, req *permissionsv1.CreatePermissionRequest) (*permissionsv1.CreatePermissionResponse, error) {
-	v, err := callOf(ctx).authorized(req.ProjectName)
+	c := callOf(ctx)
+	v, err := c.project(req.ProjectName)
 	if err != nil {
 		return nil, err
 	}
-	result, token, err := s.write(ctx, &fsm.PutPermission{Scope: v.scope(), ID: NewID(), Name: req.Name, Description: req.Description})
+	result, token, err := s.write(ctx, &fsm.PutPermission{Scope: v.scope(), ID: c.origin.seed.id("permission"), Name: req.Name, Description: req.Description})
 	if err != nil {
 		return nil, err
 	}
@@ -26,7 +27,7 @@ func (s *Server) CreatePermission(ctx context.Context, req *permissionsv1.Create
 
 // GetPermission returns a permission.
 func (s *Server) GetPermission(ctx context.Context, req *permissionsv1.GetPermissionRequest) (*permissionsv1.GetPermissionResponse, error) {
-	v, err := s.readProject(ctx, req)
+	v, err := callOf(ctx).project(req.ProjectName)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +43,7 @@ func (s *Server) GetPermission(ctx context.Context, req *permissionsv1.GetPermis
 
 // UpdatePermission replaces the description, and renames if a new name is given.
 func (s *Server) UpdatePermission(ctx context.Context, req *permissionsv1.UpdatePermissionRequest) (*permissionsv1.UpdatePermissionResponse, error) {
-	v, err := callOf(ctx).authorized(req.ProjectName)
+	v, err := callOf(ctx).project(req.ProjectName)
 	if err != nil {
 		return nil, err
 	}
@@ -63,20 +64,21 @@ func (s *Server) UpdatePermission(ctx context.Context, req *permissionsv1.Update
 // DeletePermission ends a permission wherever it was granted. One that does not
 // exist is no error.
 func (s *Server) DeletePermission(ctx context.Context, req *permissionsv1.DeletePermissionRequest) (*permissionsv1.DeletePermissionResponse, error) {
-	v, err := callOf(ctx).authorized(req.ProjectName)
+	v, err := callOf(ctx).project(req.ProjectName)
 	if err != nil {
 		return nil, err
 	}
-	permission, ok := v.Permission(req.Name)
-	if !ok {
-		if _, isID := fsm.ParseID(req.Name); !isID {
-			if err := fsm.ValidatePermissionName(req.Name); err != nil {
-				return nil, err
-			}
+	var id fsm.ID
+	if permission, ok := v.Permission(req.Name); ok {
+		id = permission.ID
+	} else if _, isID := fsm.ParseID(req.Name); !isID {
+		if err := fsm.ValidatePermissionName(req.Name); err != nil {
+			return nil, err
 		}
-		return &permissionsv1.DeletePermissionResponse{Token: s.tokenOf(v.state)}, nil
 	}
-	_, token, err := s.write(ctx, &fsm.DeletePermission{Scope: v.scope(), ID: permission.ID})
+	// Also what does not exist, for the log to remember that: a repetition of the call
+	// must not delete what was created since.
+	_, token, err := s.write(ctx, &fsm.DeletePermission{Scope: v.scope(), ID: id})
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +88,7 @@ func (s *Server) DeletePermission(ctx context.Context, req *permissionsv1.Delete
 
 // ListPermissions returns a page of the permissions, by name.
 func (s *Server) ListPermissions(ctx context.Context, req *permissionsv1.ListPermissionsRequest) (*permissionsv1.ListPermissionsResponse, error) {
-	v, err := s.readProject(ctx, req)
+	v, err := callOf(ctx).project(req.ProjectName)
 	if err != nil {
 		return nil, err
 	}

@@ -21,25 +21,18 @@ func (v view) listing(call, about string) listing {
 	return listing{call, v.organisation, v.ID, about}
 }
 
-// project finds the project that a request names.
-func (c *call) project(state *fsm.State, name string) (view, error) {
+// project finds the project that a request names, at the state that the call was
+// authorized at: names mean to its handler what they meant there.
+func (c *call) project(name string) (view, error) {
 	if name == "" {
 		return view{}, invalid("project_name is missing: name a project, such as production")
 	}
-	o, ok := state.Organisation(c.organisation.ID)
-	if !ok {
-		return view{}, notFound("organisation %s does not exist", c.organisation.ID)
-	}
-	p, ok := o.Project(name)
+	p, ok := c.organisation.Project(name)
 	if !ok {
 		return view{}, notFound("project %s does not exist", quote(name))
 	}
-	return view{state, o.ID, p}, nil
+	return view{c.state, c.organisation.ID, p}, nil
 }
-
-// authorized finds the project at the state that the call was authorized at, so
-// that names mean to a write what they meant there.
-func (c *call) authorized(project string) (view, error) { return c.project(c.state, project) }
 
 // permission finds a permission by name.
 func (v view) permission(name string) (*fsm.Permission, error) {

@@ -14,7 +14,8 @@ func projectMessage(organisation fsm.ID, p *fsm.Project) *organisationv1.Project
 
 // CreateProject creates a project without permissions, roles and keys.
 func (s *Server) CreateProject(ctx context.Context, req *organisationv1.CreateProjectRequest) (*organisationv1.CreateProjectResponse, error) {
-	scope := fsm.Scope{Organisation: callOf(ctx).organisation.ID, Project: NewID()}
+	c := callOf(ctx)
+	scope := fsm.Scope{Organisation: c.organisation.ID, Project: c.origin.seed.id("project")}
 	result, token, err := s.write(ctx, &fsm.CreateProject{Scope: scope, Name: req.Name})
 	if err != nil {
 		return nil, err
@@ -24,7 +25,7 @@ func (s *Server) CreateProject(ctx context.Context, req *organisationv1.CreatePr
 
 // GetProject returns a project.
 func (s *Server) GetProject(ctx context.Context, req *organisationv1.GetProjectRequest) (*organisationv1.GetProjectResponse, error) {
-	v, err := s.readProject(ctx, req)
+	v, err := callOf(ctx).project(req.ProjectName)
 	if err != nil {
 		return nil, err
 	}
@@ -33,32 +34,29 @@ func (s *Server) GetProject(ctx context.Context, req *organisationv1.GetProjectR
 
 // GetProjectsForOrganisation returns a page of the projects, by name.
 func (s *Server) GetProjectsForOrganisation(ctx context.Context, req *organisationv1.GetProjectsForOrganisationRequest) (*organisationv1.GetProjectsForOrganisationResponse, error) {
-	state, o, err := s.readOrganisation(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	list := listing{call: "projects", organisation: o.ID, about: req.GetSearch()}
-	limit, behind, err := list.page(state, req.Pagination)
+	c := callOf(ctx)
+	list := listing{call: "projects", organisation: c.organisation.ID, about: req.GetSearch()}
+	limit, behind, err := list.page(c.state, req.Pagination)
 	if err != nil {
 		return nil, err
 	}
 	match := matches(req.GetSearch())
-	taken, more := page(o.Projects(behind), limit,
+	taken, more := page(c.organisation.Projects(behind), limit,
 		func(p *fsm.Project) bool { return match(p.Name) },
 		func(p *fsm.Project) int { return fieldBytes + len(p.Name) })
-	resp := &organisationv1.GetProjectsForOrganisationResponse{Pagination: &paginationv1.PaginationResponse{}, Token: s.tokenOf(state)}
+	resp := &organisationv1.GetProjectsForOrganisationResponse{Pagination: &paginationv1.PaginationResponse{}, Token: s.tokenOf(c.state)}
 	for _, p := range taken {
-		resp.Projects = append(resp.Projects, projectMessage(o.ID, p))
+		resp.Projects = append(resp.Projects, projectMessage(c.organisation.ID, p))
 	}
 	if more {
-		resp.Pagination.NextCursor = list.cursor(state, taken[len(taken)-1].Name)
+		resp.Pagination.NextCursor = list.cursor(c.state, taken[len(taken)-1].Name)
 	}
 	return resp, nil
 }
 
 // DeleteProject ends a project with all that belongs to it.
 func (s *Server) DeleteProject(ctx context.Context, req *organisationv1.DeleteProjectRequest) (*organisationv1.DeleteProjectResponse, error) {
-	v, err := callOf(ctx).authorized(req.ProjectName)
+	v, err := callOf(ctx).project(req.ProjectName)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/remit-io/remit/fsm"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -24,6 +25,10 @@ const (
 	maxPublicReceives = 64
 	// publicReceiveTimeout is how long they may take for that.
 	publicReceiveTimeout = 10 * time.Second
+	// maxStrangers bounds the calls under way with a key that this node does not know,
+	// and strangerTimeout how long each waits for news of it.
+	maxStrangers    = 64
+	strangerTimeout = time.Second
 	// maxPublicName bounds the names in their messages, which a stream keeps.
 	maxPublicName = 256
 )
@@ -32,22 +37,50 @@ type receiveKey struct{}
 
 // receivePublic takes a place for a call without a key, which received gives back.
 func (s *Server) receivePublic(ctx context.Context) (context.Context, error) {
-	select {
-	case s.publicReceives <- struct{}{}:
-	default:
+	held, ok := hold(ctx, s.publicReceives)
+	if !ok {
 		return ctx, status.Errorf(codes.ResourceExhausted, "%d calls without a key are being received: retry", maxPublicReceives)
+	}
+	return held, nil
+}
+
+// hold takes one of the places for a call of a stranger's, if there is one left.
+// received gives it back. The call ends if its message does not come.
+func hold(ctx context.Context, places chan struct{}) (context.Context, bool) {
+	select {
+	case places <- struct{}{}:
+	default:
+		return ctx, false
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	late := time.AfterFunc(publicReceiveTimeout, func() { cancel(context.DeadlineExceeded) })
 	release := sync.OnceFunc(func() {
 		late.Stop()
-		<-s.publicReceives
+		<-places
 	})
 	context.AfterFunc(ctx, release) // however the call ends
-	return context.WithValue(ctx, receiveKey{}, release), nil
+	return context.WithValue(ctx, receiveKey{}, release), true
 }
 
-// received says that a call's first message is there.
+// newestForStranger returns a state with all that was acknowledged before. Some
+// strangers at a time may ask for it, and wait for a while.
+func (s *Server) newestForStranger(ctx context.Context) (*fsm.State, bool) {
+	if ctx.Value(receiveKey{}) == nil { // Tap has taken none
+		select {
+		case s.strangers <- struct{}{}:
+			defer func() { <-s.strangers }()
+		default:
+			return nil, false
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, strangerTimeout)
+	defer cancel()
+	state, err := s.newest(ctx)
+	return state, err == nil
+}
+
+// received says that a stranger's first message is there, and that it is known
+// whose it is.
 func received(ctx context.Context) {
 	if release, ok := ctx.Value(receiveKey{}).(func()); ok {
 		release()

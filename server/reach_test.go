@@ -124,12 +124,12 @@ func texts(victim string) []string {
 // refusedText fails unless a text gets nowhere.
 func (w *world) refusedText(t *testing.T, part callersPart, c caller, text string) {
 	t.Helper()
-	before := w.store.State().Digest()
+	before := digestOf(w.store.State())
 	_, err := w.call(c.ctx, part.call(text))
 	if got := status.Code(err); got != codes.PermissionDenied {
 		t.Errorf("%s %q: %v", part.name, excerptOf(text), err)
 	}
-	if w.store.State().Digest() != before {
+	if digestOf(w.store.State()) != before {
 		t.Errorf("%s %q changed the state", part.name, excerptOf(text))
 	}
 }
@@ -257,14 +257,14 @@ func TestResourcesReachNothingElse(t *testing.T) {
 				w.refuseMissing(t, c.ctx, call("/"), permissions[i], w.uri(prefix))
 				for _, uri := range []string{"/a/b/../c", "/a/b/..", "/a/b/../../x", "/a/b//", "/a/b/./c", "/a/b/\x00", "/a/b/x*", "/a/b\u0085", "//a/b", "/a//b", "/./a/b", "/x/../a/b", "a/b",
 					"/a/b" + strings.Repeat("/x", 80), "/a/b/" + strings.Repeat("x", 4000)} {
-					before := w.store.State().Digest()
+					before := digestOf(w.store.State())
 					_, err := w.call(c.ctx, call(uri))
 					if code := status.Code(err); code != codes.PermissionDenied && code != codes.InvalidArgument &&
 						// In a path, a slash in front of the URI or none is the same.
 						!(w.isREST && i > 0 && (uri == "//a/b" || uri == "a/b")) {
 						t.Errorf("%q: %v", uri, err)
 					}
-					if w.store.State().Digest() != before {
+					if digestOf(w.store.State()) != before {
 						t.Errorf("%q changed the state", uri)
 					}
 				}

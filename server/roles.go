@@ -10,7 +10,8 @@ import (
 
 // CreateRole creates a role, or replaces what an existing one holds.
 func (s *Server) CreateRole(ctx context.Context, req *permissionsv1.CreateRoleRequest) (*permissionsv1.CreateRoleResponse, error) {
-	v, err := callOf(ctx).authorized(req.ProjectName)
+	c := callOf(ctx)
+	v, err := c.project(req.ProjectName)
 	if err != nil {
 		return nil, err
 	}
@@ -19,7 +20,7 @@ func (s *Server) CreateRole(ctx context.Context, req *permissionsv1.CreateRoleRe
 		return nil, err
 	}
 	r, token, err := s.writeRole(ctx, v, &fsm.PutRole{
-		Scope: v.scope(), ID: NewID(), Name: req.Name, Description: req.Description, Permissions: permissions,
+		Scope: v.scope(), ID: c.origin.seed.id("role"), Name: req.Name, Description: req.Description, Permissions: permissions,
 	})
 	if err != nil {
 		return nil, err
@@ -32,7 +33,7 @@ func (s *Server) CreateRole(ctx context.Context, req *permissionsv1.CreateRoleRe
 
 // GetRole returns a role with its permissions.
 func (s *Server) GetRole(ctx context.Context, req *permissionsv1.GetRoleRequest) (*permissionsv1.GetRoleResponse, error) {
-	v, err := s.readProject(ctx, req)
+	v, err := callOf(ctx).project(req.ProjectName)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +51,7 @@ func (s *Server) GetRole(ctx context.Context, req *permissionsv1.GetRoleRequest)
 // UpdateRole replaces description and permissions, and renames if a name is
 // given.
 func (s *Server) UpdateRole(ctx context.Context, req *permissionsv1.UpdateRoleRequest) (*permissionsv1.UpdateRoleResponse, error) {
-	v, err := callOf(ctx).authorized(req.ProjectName)
+	v, err := callOf(ctx).project(req.ProjectName)
 	if err != nil {
 		return nil, err
 	}
@@ -88,20 +89,19 @@ func (s *Server) writeRole(ctx context.Context, v view, body fsm.Body) (*permiss
 // DeleteRole ends a role wherever it was granted. One that does not exist is no
 // error.
 func (s *Server) DeleteRole(ctx context.Context, req *permissionsv1.DeleteRoleRequest) (*permissionsv1.DeleteRoleResponse, error) {
-	v, err := callOf(ctx).authorized(req.ProjectName)
+	v, err := callOf(ctx).project(req.ProjectName)
 	if err != nil {
 		return nil, err
 	}
-	role, ok := v.Role(req.Id)
-	if !ok {
-		if _, isID := fsm.ParseID(req.Id); !isID {
-			if err := fsm.ValidateRoleName(req.Id); err != nil {
-				return nil, err
-			}
+	var id fsm.ID
+	if role, ok := v.Role(req.Id); ok {
+		id = role.ID
+	} else if _, isID := fsm.ParseID(req.Id); !isID {
+		if err := fsm.ValidateRoleName(req.Id); err != nil {
+			return nil, err
 		}
-		return &permissionsv1.DeleteRoleResponse{Token: s.tokenOf(v.state)}, nil
 	}
-	_, token, err := s.write(ctx, &fsm.DeleteRole{Scope: v.scope(), ID: role.ID})
+	_, token, err := s.write(ctx, &fsm.DeleteRole{Scope: v.scope(), ID: id}) // as with permissions
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (s *Server) DeleteRole(ctx context.Context, req *permissionsv1.DeleteRoleRe
 
 // ListRoles returns a page of the roles, by name.
 func (s *Server) ListRoles(ctx context.Context, req *permissionsv1.ListRolesRequest) (*permissionsv1.ListRolesResponse, error) {
-	v, err := s.readProject(ctx, req)
+	v, err := callOf(ctx).project(req.ProjectName)
 	if err != nil {
 		return nil, err
 	}

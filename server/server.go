@@ -42,9 +42,9 @@ type Log interface {
 type Store interface {
 	// State returns the newest state, which is immutable.
 	State() *fsm.State
-	// Wait returns a state of the epoch with at least the revision, as soon as
-	// there is one. Its errors are *fsm.Error.
-	Wait(ctx context.Context, epoch fsm.Epoch, revision uint64) (*fsm.State, error)
+	// Wait returns a state with at least the revision, as soon as there is one. Its
+	// errors are *fsm.Error.
+	Wait(ctx context.Context, revision uint64) (*fsm.State, error)
 }
 
 // Limits on a call's message, in bytes, and on how old a default read may be.
@@ -61,8 +61,6 @@ type Config struct {
 	// takes no operator's calls about them.
 	Cluster Cluster
 	Logger  *slog.Logger
-	// NodeID is this node's id, which answers name; empty where there is but one.
-	NodeID string
 	// StalenessBound is how old the state of a default read may be;
 	// DefaultStalenessBound if 0.
 	StalenessBound time.Duration
@@ -78,6 +76,7 @@ type Server struct {
 	log     Log
 	store   Store
 	cluster Cluster
+	nodeID  string // empty for a server that stays alone
 	level   uint32 // the newest that the node supports
 	// membership is held while a node is taken in or the level raised.
 	membership sync.Mutex
@@ -88,6 +87,7 @@ type Server struct {
 	health     *health.Server
 
 	publicReceives chan struct{} // holds one for each call that receivePublic let in
+	strangers      chan struct{} // holds one for each call with an unknown key
 }
 
 var (
@@ -110,6 +110,10 @@ func New(cfg Config) *Server {
 		health: health.NewServer(),
 
 		publicReceives: make(chan struct{}, maxPublicReceives),
+		strangers:      make(chan struct{}, maxStrangers),
+	}
+	if s.cluster != nil {
+		s.nodeID = s.cluster.ID()
 	}
 	s.setHealth(false)
 	return s

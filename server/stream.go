@@ -50,6 +50,7 @@ type authorizedStream struct {
 // authorized is StreamInterceptor for a method that needs a key.
 func (s *Server) authorized(stream grpc.ServerStream, info *grpc.StreamServerInfo) (*authorizedStream, error) {
 	c, err := s.admit(stream.Context())
+	received(stream.Context())
 	if err != nil {
 		return nil, err
 	}

@@ -133,12 +133,12 @@ func missing(permission, resource string) string {
 // refuseExactly is refuse with the whole message.
 func (d *door) refuseExactly(t testing.TB, ctx context.Context, req proto.Message, code codes.Code, message string) {
 	t.Helper()
-	before := d.store.State().Digest()
+	before := digestOf(d.store.State())
 	_, err := d.call(ctx, req)
 	if s := status.Convert(err); s.Code() != code || s.Message() != message {
 		t.Errorf("%T:\ngot  %v %q\nwant %v %q", req, s.Code(), s.Message(), code, message)
 	}
-	if d.store.State().Digest() != before {
+	if digestOf(d.store.State()) != before {
 		t.Errorf("%T was refused and changed the state", req)
 	}
 }

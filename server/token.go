@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"hash/crc32"
+	"strconv"
 	"strings"
 
 	"github.com/remit-io/remit/fsm"
@@ -31,6 +32,9 @@ func (t token) String() string {
 	b = binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
 	return encodeOpaque(b)
 }
+
+// revisionText is the revision as a header says it.
+func (t token) revisionText() string { return strconv.FormatUint(t.revision, 10) }
 
 func parseToken(s string) (t token, ok bool) {
 	b, ok := decodeOpaque(s)

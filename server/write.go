@@ -2,98 +2,51 @@ package server
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"time"
 
 	"github.com/remit-io/remit/fsm"
 )
 
-const (
-	// writeTimeout bounds how long a write is retried where the caller sets no
-	// deadline, and that at all: the cluster forgets requests after a while.
-	writeTimeout = 5 * time.Second
-	retryDelay   = 50 * time.Millisecond
-)
-
-// NewID draws an id.
-func NewID() fsm.ID {
-	var id fsm.ID
-	rand.Read(id[:])                                // never fails
-	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80 // as UUIDs of version 4
-	return id
-}
-
 // write replicates what a call asks for and returns its result with the token
-// of the state that it led to.
+// of the state that it led to. Its error may be *undecided.
 func (s *Server) write(ctx context.Context, body fsm.Body) (fsm.Result, string, error) {
 	c := callOf(ctx)
-	request, err := requestID(ctx)
-	if err != nil {
-		return fsm.Result{}, "", err
-	}
 	command := &fsm.Command{
 		Envelope: fsm.Envelope{
-			Request: request, Key: c.key.ID, Actor: c.actor(), Peer: peerOf(ctx),
+			Request: c.origin.request, Key: c.key.ID, Actor: c.actor(), Peer: c.origin.peer,
 			Time: time.Now().UnixMilli(), Requires: c.requires,
 		},
 		Body: body,
 	}
-	// What the newest state refuses already need not go into the log.
-	state := s.store.State()
-	if err := state.Refuses(command); err != nil {
+	if c.state.RemembersRequests() {
+		command.Envelope.Content = c.content()
+	}
+	// What the state refuses already need not go into the log.
+	if err := c.state.Refuses(command); err != nil {
 		return fsm.Result{}, "", err
 	}
-	result, revision, err := s.propose(ctx, command)
+	data, err := command.Encode()
 	if err != nil {
 		return fsm.Result{}, "", err
+	}
+	applied, revision, err := s.log.Apply(ctx, data)
+	if err != nil {
+		return fsm.Result{}, "", &undecided{certain: errors.Is(err, ErrNotApplied), cause: err}
+	}
+	// The epoch of before: if the data was restored meanwhile, the token is refused
+	// rather than taken for one of the data restored.
+	c.settled, c.token = true, token{c.state.Cluster, c.state.Epoch, revision}.String()
+	result := applied.(fsm.Result)
+	if result.Repeated {
+		if _, ok, _ := c.recall(*result.Memory); ok {
+			return fsm.Result{}, "", &repeated{*result.Memory}
+		}
 	}
 	if result.Err != nil {
 		return fsm.Result{}, "", result.Err
 	}
-	return result, token{state.Cluster, state.Epoch, revision}.String(), nil
-}
-
-// propose puts a command through the log, again if it certainly was not
-// applied, until there is a result or time is up.
-func (s *Server) propose(ctx context.Context, command *fsm.Command) (fsm.Result, uint64, error) {
-	data, err := command.Encode()
-	if err != nil {
-		return fsm.Result{}, 0, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
-	defer cancel()
-	for {
-		result, revision, err := s.log.Apply(ctx, data)
-		if err == nil {
-			return result.(fsm.Result), revision, nil
-		}
-		if !errors.Is(err, ErrNotApplied) {
-			return fsm.Result{}, 0, unavailable("the outcome of the write is unknown: %v; read before you repeat it", err)
-		}
-		select {
-		case <-ctx.Done():
-			return fsm.Result{}, 0, unavailable("the write was not applied: %v; retry", err)
-		case <-time.After(retryDelay):
-		}
-	}
-}
-
-// requestID returns the id that the caller chose for the request, or draws one.
-func requestID(ctx context.Context) (fsm.ID, error) {
-	text, err := single(ctx, metadataRequestID)
-	if err != nil {
-		return fsm.ID{}, err
-	}
-	if text == "" {
-		return NewID(), nil
-	}
-	b, err := hex.DecodeString(text)
-	if err != nil || len(b) != len(fsm.ID{}) {
-		return fsm.ID{}, invalid("invalid remit-request-id %s: send 16 random bytes as 32 hexadecimal digits", quote(text))
-	}
-	return fsm.ID(b), nil
+	return result, c.token, nil
 }
 
 const (
