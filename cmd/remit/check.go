@@ -22,9 +22,15 @@ func newCheckCommand(c *connection) *cobra.Command {
 resource URIs, directly, by a role, or from a URI above. Otherwise it prints
 what is missing where.
 
+A node answers from the newest state that it has, which may be some moments old.
+--consistent asks for every write acknowledged anywhere before, at the cost of a
+round with the leader; --at-least asks for one write, by the token that -o json
+shows in its answer, and waits only where the node is behind that.
+
 The exit code is 0 for allowed, 1 for denied and 2 if there was no answer.`,
 		Example: `  remit check usr_123 document.read --on /project/456/documents/789
   remit check usr_123 document.read document.write --on /project/456 --on /project/457
+  remit check usr_123 document.read --on /project/456 --consistent
   remit check usr_123 document.read --on /project/456 && echo "come in"`,
 		Args: atLeast("PRINCIPAL", "PERMISSION"),
 		RunE: c.run(func(cmd *cobra.Command, client permissionsv1.PermissionsServiceClient, args []string) error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -11,24 +12,30 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// confirmation lets nobody delete by a slip what cannot be brought back.
+// confirmation lets nobody destroy by a slip what cannot be brought back.
 type confirmation struct {
 	yes bool
+	// verb is what is to be confirmed, such as restore; deletion if empty.
+	verb string
 }
 
 func (c *confirmation) addFlag(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&c.yes, "yes", false, "delete without asking")
+	cmd.Flags().BoolVar(&c.yes, "yes", false, cmp.Or(c.verb, "delete")+" without asking")
 }
 
 // ask returns nil once somebody agreed to the deletion: by the flag or, at a
 // terminal, in answer to the question.
 func (c *confirmation) ask(cmd *cobra.Command, what string) error {
+	return c.agree(cmd, "Delete "+what+", for ever?", "this deletes "+what)
+}
+
+// agree is ask in other words: the question, and what would be done.
+func (c *confirmation) agree(cmd *cobra.Command, question, deed string) error {
 	if c.yes {
 		return nil
 	}
-	what = printable(what)
 	if isTerminal(cmd.InOrStdin()) {
-		fmt.Fprintf(cmd.ErrOrStderr(), "Delete %s, for ever? Type yes: ", what)
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s Type yes: ", printable(question))
 		agreed, whole, err := readYes(cmd.Context(), cmd.InOrStdin())
 		if !whole {
 			fmt.Fprintln(cmd.ErrOrStderr()) // the question's line is still open
@@ -38,8 +45,8 @@ func (c *confirmation) ask(cmd *cobra.Command, what string) error {
 		}
 	}
 	return &failure{
-		message: fmt.Sprintf("not confirmed, so nothing changed: this deletes %s", what),
-		hint:    "--yes deletes without asking",
+		message: "not confirmed, so nothing changed: " + printable(deed),
+		hint:    "--yes " + cmp.Or(c.verb, "delete") + "s without asking",
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -21,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	clusterv1 "github.com/remit-io/remit/proto/cluster/v1"
 	organisationv1 "github.com/remit-io/remit/proto/organisation/v1"
 	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
 )
@@ -46,6 +49,9 @@ type connection struct {
 	tls    bool
 	tlsCA  string
 	output format
+	// patient is a connection for what may take long: its calls have no time limit
+	// unless one is given.
+	patient bool
 	// projectFlag is that of the command that runs, nil if it has none.
 	projectFlag *pflag.Flag
 }
@@ -63,7 +69,11 @@ func (c *connection) addNodeFlags(cmd *cobra.Command) {
 	flags := cmd.PersistentFlags()
 	flags.StringVar(&c.addr, "addr", defaultAddr, "gRPC `address` of any node")
 	flags.StringVar(&c.key, "key", "", "API `key`; the variable keeps it out of the process list")
-	flags.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long a call may take")
+	if c.patient {
+		flags.DurationVar(&c.timeout, "timeout", 0, "how long it may take; 0 for as long as it needs")
+	} else {
+		flags.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long a call may take")
+	}
 	flags.BoolVar(&c.tls, "tls", false, "encrypt the connection; the node's certificate must be of an authority that this machine trusts")
 	flags.StringVar(&c.tlsCA, "tls-ca", "", "encrypt the connection; the node's certificate must be of the authority in this PEM `file`")
 	flags.BoolVar(&c.insecure, "insecure", false, "send the key unencrypted to other machines too")
@@ -87,6 +97,11 @@ func (c *connection) runAnyProject(call call[permissionsv1.PermissionsServiceCli
 // runOrganisation makes a call of the organisation service a command's RunE.
 func (c *connection) runOrganisation(call call[organisationv1.OrganisationServiceClient]) func(cmd *cobra.Command, args []string) error {
 	return dialled(c, organisationv1.NewOrganisationServiceClient, call)
+}
+
+// runCluster makes a call of the cluster service a command's RunE.
+func (c *connection) runCluster(call call[clusterv1.ClusterServiceClient]) func(cmd *cobra.Command, args []string) error {
+	return dialled(c, clusterv1.NewClusterServiceClient, call)
 }
 
 // ofProject makes a call one that needs a project.
@@ -136,7 +151,7 @@ func (c *connection) dial() (*grpc.ClientConn, error) {
 	if err != nil || host == "" || strings.Contains(c.addr, "/") {
 		return nil, usagef("--addr %q is not HOST:PORT, such as %s", c.addr, defaultAddr)
 	}
-	if c.timeout <= 0 {
+	if c.timeout < 0 || c.timeout == 0 && !c.patient {
 		return nil, usagef("--timeout %s: must be more than 0", c.timeout)
 	}
 	if strings.ContainsFunc(c.key, func(r rune) bool { return r <= ' ' || r > '~' }) {
@@ -159,7 +174,8 @@ func (c *connection) dial() (*grpc.ClientConn, error) {
 		grpc.WithDisableServiceConfig(),
 		grpc.WithUserAgent("remit/"+readBuild().Version),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
-		grpc.WithUnaryInterceptor(c.intercept))
+		grpc.WithUnaryInterceptor(c.intercept),
+		grpc.WithStreamInterceptor(c.interceptStream))
 }
 
 // encrypted reports whether the connection is to be encrypted.
@@ -192,11 +208,8 @@ func isLoopback(host string) bool {
 
 // intercept sends the key and the time limit with a call and explains its error.
 func (c *connection) intercept(ctx context.Context, method string, request, answer any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	limited, cancel := context.WithTimeout(ctx, c.timeout)
+	limited, cancel := c.prepare(ctx)
 	defer cancel()
-	if c.key != "" {
-		limited = metadata.AppendToOutgoingContext(limited, "authorization", "Bearer "+c.key)
-	}
 	var node peer.Peer
 	err := invoke(limited, method, request, answer, conn, append(opts, grpc.Peer(&node))...)
 	switch {
@@ -206,6 +219,69 @@ func (c *connection) intercept(ctx context.Context, method string, request, answ
 		return &failure{message: "interrupted", cause: err}
 	}
 	return c.explain(err, request, node.Addr != nil)
+}
+
+// prepare is the context of a call, with the time limit and the key.
+func (c *connection) prepare(ctx context.Context) (context.Context, context.CancelFunc) {
+	cancel := context.CancelFunc(func() {})
+	if c.timeout > 0 {
+		ctx, cancel = context.WithTimeout(ctx, c.timeout)
+	}
+	if c.key != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+c.key)
+	}
+	return ctx, cancel
+}
+
+// interceptStream is intercept for a call with many answers.
+func (c *connection) interceptStream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	limited, cancel := c.prepare(ctx)
+	answers := &answers{connection: c, asked: ctx, cancel: cancel}
+	stream, err := open(limited, desc, conn, method, append(opts, grpc.Peer(&answers.node))...)
+	if err != nil {
+		return nil, answers.explain(err)
+	}
+	answers.ClientStream = stream
+	return answers, nil
+}
+
+// answers are those of one call, whose error is explained.
+type answers struct {
+	grpc.ClientStream
+	connection *connection
+	asked      context.Context
+	cancel     context.CancelFunc
+	request    any
+	node       peer.Peer
+}
+
+// SendMsg sends the request.
+func (a *answers) SendMsg(request any) error {
+	a.request = request
+	if err := a.ClientStream.SendMsg(request); err != nil {
+		return a.explain(err)
+	}
+	return nil
+}
+
+// RecvMsg receives the next answer.
+func (a *answers) RecvMsg(answer any) error {
+	err := a.ClientStream.RecvMsg(answer)
+	if err != nil {
+		a.cancel()
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		return err
+	}
+	return a.explain(err)
+}
+
+func (a *answers) explain(err error) error {
+	a.cancel()
+	if a.asked.Err() != nil {
+		return &failure{message: "interrupted", cause: err}
+	}
+	return a.connection.explain(err, a.request, a.node.Addr != nil)
 }
 
 // explain says the error of a request in the server's words, with what to do about
@@ -238,6 +314,12 @@ func (c *connection) explain(err error, request any, reached bool) error {
 		explained.hint = "remit project list shows what there is"
 	case code == codes.NotFound && strings.HasPrefix(explained.message, "key "):
 		explained.hint = c.inProject("remit key list") + " shows what there is"
+	case code == codes.NotFound && strings.HasPrefix(explained.message, "node "):
+		explained.hint = "remit members shows what there is"
+	case code == codes.Unavailable && strings.Contains(explained.message, "belongs to no cluster yet"):
+		explained.hint = fmt.Sprintf("remit join HOST:PORT --addr %s makes it join the cluster that gossips there; --addr (REMIT_ADDR) names another node", c.addr)
+	case code == codes.Unimplemented && strings.Contains(explained.message, "cluster.v1.ClusterService"):
+		explained.hint = fmt.Sprintf("the node at %s runs an older version: upgrade it", c.addr)
 	case code == codes.NotFound && strings.HasPrefix(explained.message, "organisation "):
 		explained.hint = "remit organisation list shows what there is"
 	case code == codes.PermissionDenied:
@@ -245,7 +327,7 @@ func (c *connection) explain(err error, request any, reached bool) error {
 	case (code == codes.Unavailable || code == codes.DeadlineExceeded) && !reached:
 		explained.message = fmt.Sprintf("cannot reach %s: %s", c.addr, explained.message)
 		explained.hint = fmt.Sprintf("is a node running at %s? remit serve --dev starts one; --addr (REMIT_ADDR) names the gRPC address of another", c.addr)
-	case code == codes.DeadlineExceeded:
+	case code == codes.DeadlineExceeded && c.timeout > 0:
 		explained.message = fmt.Sprintf("no answer from %s within %s", c.addr, c.timeout)
 		explained.hint = "--timeout (REMIT_TIMEOUT) waits longer; a change may have been made all the same"
 	case code == codes.Unauthenticated && c.key == "":

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	clusterv1 "github.com/remit-io/remit/proto/cluster/v1"
 	organisationv1 "github.com/remit-io/remit/proto/organisation/v1"
 	paginationv1 "github.com/remit-io/remit/proto/pagination/v1"
 	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
@@ -33,7 +34,8 @@ const noProject = "remit: project \"nowhere\" does not exist\nhint: remit projec
 type fakeNode struct {
 	permissionsv1.UnimplementedPermissionsServiceServer
 	fakeOrganisations
-	addr string
+	cluster fakeCluster
+	addr    string
 
 	mu          sync.Mutex
 	key         string
@@ -64,9 +66,10 @@ func startFake(t *testing.T, options ...grpc.ServerOption) *fakeNode {
 	}
 	f.fakeOrganisations.nextID = f.nextID
 	f.projects = map[string]bool{"production": true, "remit": true}
-	server := grpc.NewServer(append(options, grpc.UnaryInterceptor(f.intercept))...)
+	server := grpc.NewServer(append(options, grpc.UnaryInterceptor(f.intercept), grpc.StreamInterceptor(f.interceptStream))...)
 	permissionsv1.RegisterPermissionsServiceServer(server, f)
 	organisationv1.RegisterOrganisationServiceServer(server, f)
+	clusterv1.RegisterClusterServiceServer(server, &f.cluster)
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
@@ -108,6 +111,25 @@ func (f *fakeNode) intercept(ctx context.Context, request any, info *grpc.UnaryS
 		return nil, status.Error(codes.PermissionDenied, "Permission denied: missing required permission 'get' on resource '/organisation/org'")
 	}
 	return handler(ctx, request)
+}
+
+// interceptStream is intercept for a call with many answers.
+func (f *fakeNode) interceptStream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	return handler(service, &fakeStream{stream, f, info})
+}
+
+type fakeStream struct {
+	grpc.ServerStream
+	node *fakeNode
+	info *grpc.StreamServerInfo
+}
+
+func (s *fakeStream) RecvMsg(request any) error {
+	if err := s.ServerStream.RecvMsg(request); err != nil {
+		return err
+	}
+	_, err := s.node.intercept(s.Context(), request, &grpc.UnaryServerInfo{FullMethod: s.info.FullMethod}, func(context.Context, any) (any, error) { return nil, nil })
+	return err
 }
 
 // last returns the newest request, which must be of type T.

@@ -24,6 +24,9 @@ const (
 // errDenied is the outcome of a check that was answered, and answered with no.
 var errDenied = errors.New("denied")
 
+// errDisagree is the outcome of a comparison that was made and found a difference.
+var errDisagree = errors.New("the nodes do not agree")
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// The first signal asks to end; from then on the next one ends at once.
@@ -41,7 +44,7 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.Is(err, errDenied):
+	case errors.Is(err, errDenied), errors.Is(err, errDisagree):
 		return exitDenied
 	}
 	report(stderr, cmd, err)

@@ -23,7 +23,7 @@ type freshness struct {
 
 func (f *freshness) addFlags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.consistent, "consistent", false, "see every write that was acknowledged anywhere before")
-	cmd.Flags().StringVar(&f.atLeast, "at-least", "", "see at least the write that answered this `token`")
+	cmd.Flags().StringVar(&f.atLeast, "at-least", "", "see at least the write that answered this `token` (-o json shows it)")
 }
 
 // fields returns the values of a request's consistency fields.

@@ -36,7 +36,7 @@ be set by environment variables: --addr by REMIT_ADDR.`,
 	root.SetFlagErrorFunc(flagError)
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 
-	c := &connection{}
+	c, patient := &connection{}, &connection{patient: true}
 	groups := []struct {
 		title    string
 		commands []*cobra.Command
@@ -46,6 +46,10 @@ be set by environment variables: --addr by REMIT_ADDR.`,
 		{"Say who is allowed it, and where:", []*cobra.Command{newGrantCommand(c), newRevokeCommand(c)}},
 		{"Ask:", []*cobra.Command{newCheckCommand(c), newAssignmentsCommand(c), newPrincipalsCommand(c), newWhoAmICommand(c)}},
 		{"Say whose it is, and who may call:", []*cobra.Command{newOrganisationCommand(c), newProjectCommand(c), newKeyCommand(c)}},
+		{"Run the cluster:", []*cobra.Command{
+			newMembersCommand(c), newStatusCommand(c), newJoinCommand(patient), newLeaveCommand(patient), newTransferCommand(patient),
+			newPromoteCommand(patient), newDemoteCommand(patient), newSnapshotCommand(patient), newVerifyCommand(patient),
+		}},
 		{"", []*cobra.Command{newVersionCommand()}},
 	}
 	family(root)

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/remit-io/remit/fsm"
+)
+
+func TestSnapshotSave(t *testing.T) {
+	f := startFake(t)
+	f.cluster.snapshot = sampleSnapshot(t)
+	folder := t.TempDir()
+	path := filepath.Join(folder, "backup")
+	size := byteSize(uint64(len(f.cluster.snapshot)))
+	saved := fmt.Sprintf("saved revision 40 in %s: %s, SHA-256 %x\n", path, size, sha256.Sum256(f.cluster.snapshot))
+	expect(t, outcome{exitOK, saved, "received " + size + "\n"}, "snapshot", "save", path)
+	content, err := os.ReadFile(path)
+	if err != nil || !bytes.Equal(content, f.cluster.snapshot) {
+		t.Errorf("the file is another: %v", err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	fails(t, "remit: "+path+" exists already: nothing was saved\nhint: --replace replaces it, when the new one is whole\n", "snapshot", "save", path)
+	fails(t, "remit: "+folder+" is a folder\nhint: name a file in it\n", "snapshot", "save", folder, "--replace")
+
+	// What is cut off or damaged takes nothing's place and stays nowhere.
+	whole := f.cluster.snapshot
+	for _, broken := range [][]byte{whole[:len(whole)-1], append(bytes.Clone(whole[:200]), whole[201:]...), nil} {
+		f.cluster.snapshot = broken
+		got := remit(t, "snapshot", "save", path, "--replace")
+		if got.code != exitError || !strings.Contains(got.stderr, "is no snapshot that can be restored") {
+			t.Errorf("%+v", got)
+		}
+	}
+	f.cluster.snapshot, f.cluster.failAfter = whole, status.Error(codes.Unavailable, "this node ends")
+	expect(t, outcome{exitError, "", "remit: this node ends\n"}, "snapshot", "save", path, "--replace")
+	f.cluster.failAfter = nil
+	left, err := os.ReadDir(folder)
+	if err != nil || len(left) != 1 {
+		t.Errorf("left %v, %v", left, err)
+	}
+	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(content, after) {
+		t.Errorf("the file changed: %v", err)
+	}
+	if got := remit(t, "snapshot", "save", path, "--replace", "-o", "json"); got.code != exitOK || !strings.Contains(got.stdout, `"revision": 40,`) {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestSnapshotInspect(t *testing.T) {
+	clearEnv(t)
+	path := filepath.Join(t.TempDir(), "backup")
+	content := sampleSnapshot(t)
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	state, err := fsm.ReadSnapshot(bytes.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := state.Digest()
+	prints(t, fmt.Sprintf(trim(`
+File:           %s
+Size:           %s (%d bytes)
+SHA-256:        %x
+Level:          %d
+Cluster:        01000000-0000-0000-0000-000000000001
+Epoch:          02000000-0000-0000-0000-000000000002
+Revision:       40
+Organisations:  1
+Projects:       2
+Keys:           1
+Permissions:    %d
+Roles:          3
+Grants:         2
+Digest:         %x
+Operators:      root (06000000-0000-0000-0000-000000000006) of organisation default
+`), path, byteSize(uint64(len(content))), len(content), sha256.Sum256(content), state.Level, 30+len(collect(fsm.ManagementPermissions())), digest), "snapshot", "inspect", path)
+	if got := remit(t, "snapshot", "inspect", path, "-o", "json"); got.code != exitOK || !strings.Contains(got.stdout, `"grants": 2,`) {
+		t.Errorf("%+v", got)
+	}
+	if err := os.WriteFile(path, content[:100], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := remit(t, "snapshot", "inspect", path); got.code != exitError || !strings.Contains(got.stderr, "hint: the file is damaged, cut off, or something else") {
+		t.Errorf("%+v", got)
+	}
+	if got := remit(t, "snapshot", "inspect", path+"x"); got.code != exitError || !strings.Contains(got.stderr, "cannot read the snapshot") {
+		t.Errorf("%+v", got)
+	}
+}
+
+func collect(all func(func(string, string) bool)) (names []string) {
+	for name := range all {
+		names = append(names, name)
+	}
+	return names
+}
+
+func TestSnapshotRestore(t *testing.T) {
+	f := startFake(t)
+	f.cluster.snapshot = sampleSnapshot(t)
+	path := filepath.Join(t.TempDir(), "backup")
+	if err := os.WriteFile(path, f.cluster.snapshot, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fails(t, fmt.Sprintf(`remit: not confirmed, so nothing changed: this replaces the whole state of the cluster by what %s holds (revision 40 of cluster 01000000-0000-0000-0000-000000000001, 1 organisations, 1 keys)
+hint: --yes restores without asking
+`, path), "snapshot", "restore", path)
+	if len(f.requests) > 0 {
+		t.Errorf("sent %v", f.requests)
+	}
+	size := byteSize(uint64(len(f.cluster.snapshot)))
+	const hold = `Keys and tokens from before have ended. The snapshot's keys hold, with their old secrets; these are operators:
+  root (06000000-0000-0000-0000-000000000006) of organisation default
+`
+	expect(t, outcome{exitOK, "restored " + path + " at revision 77, in epoch new-epoch\n", "sent " + size + " of " + size + "\nthe nodes replace their state\n" + hold},
+		"snapshot", "restore", path, "--yes")
+	if !bytes.Equal(f.cluster.restored.Bytes(), f.cluster.snapshot) || f.cluster.sum != sha256.Sum256(f.cluster.snapshot) {
+		t.Error("another snapshot was restored")
+	}
+
+	// An answer that is lost makes the command ask again, and nothing come twice.
+	f.cluster.lose = 3
+	got := remit(t, "snapshot", "restore", path, "--yes", "-o", "json")
+	if got.code != exitOK || !strings.Contains(got.stdout, `"epoch": "new-epoch"`) || !strings.Contains(got.stderr, "waiting: the outcome of the write is unknown") {
+		t.Errorf("%+v", got)
+	}
+	if !bytes.Equal(f.cluster.restored.Bytes(), f.cluster.snapshot) {
+		t.Error("another snapshot was restored")
+	}
+
+	// What cannot be restored is not sent.
+	sent := len(f.requests)
+	if err := os.WriteFile(path, f.cluster.snapshot[:300], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := remit(t, "snapshot", "restore", path, "--yes"); got.code != exitError || len(f.requests) != sent {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestByteSize(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 1 << 20: "1.0 MiB", 5 << 30: "5.0 GiB", 3 << 40: "3.0 TiB", 1 << 50: "1024.0 TiB"} {
+		if got := byteSize(n); got != want {
+			t.Errorf("%d is %s, want %s", n, got, want)
+		}
+	}
+}
