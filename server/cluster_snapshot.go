@@ -24,7 +24,7 @@ func (s *Server) SaveSnapshot(_ *clusterv1.SaveSnapshotRequest, stream grpc.Serv
 		return err
 	}
 	pieces := bufio.NewWriterSize(&snapshotPieces{stream: stream, revision: state.Revision}, savePiece)
-	if err := state.WriteSnapshot(pieces); err != nil {
+	if err := state.Backup().WriteSnapshot(pieces); err != nil {
 		return err
 	}
 	return pieces.Flush()

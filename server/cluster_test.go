@@ -33,8 +33,8 @@ type fakeCluster struct {
 	// leave and join stand in for what the nodes do.
 	leave func(step func(string)) error
 	join  func(add func(context.Context, grpc.ClientConnInterface, NewMember) (bool, error), step func(string)) error
-	// digests of the other members.
-	digests map[string][]byte
+	// digest stands in for those of the other members.
+	digest func(ctx context.Context, id string, revision uint64) ([]byte, error)
 }
 
 // Ids of the members of a fakeCluster.
@@ -44,14 +44,15 @@ const (
 	idC = "cccccccc-0000-4000-8000-000000000003"
 )
 
-// newFakeCluster is three nodes, of which the first is this one and leads.
-func newFakeCluster() *fakeCluster {
+// newFakeCluster is three nodes that support a level, of which the first is this
+// one and leads.
+func newFakeCluster(level uint32) *fakeCluster {
 	member := func(id, name string) Member {
-		return Member{ID: id, Name: name, Voter: true, Reached: true, Version: "v1", SupportedLevel: fsm.MaxLevel, Level: fsm.MaxLevel, Revision: 100, Age: time.Second}
+		return Member{ID: id, Name: name, Voter: true, Reached: true, Version: "v1", SupportedLevel: level, Level: level, Revision: 100, Age: time.Second}
 	}
 	a, b, c := member(idA, "a"), member(idB, "b"), member(idC, "c")
 	a.Leader = true
-	return &fakeCluster{id: idA, members: []Member{a, b, c}, digests: map[string][]byte{}}
+	return &fakeCluster{id: idA, members: []Member{a, b, c}}
 }
 
 // change changes it while the server runs.
@@ -137,13 +138,11 @@ func (f *fakeCluster) Leave(_ context.Context, id string, force bool, step func(
 	return f.leave(step)
 }
 
-func (f *fakeCluster) Digest(_ context.Context, id string, _ uint64) ([]byte, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if digest, ok := f.digests[id]; ok {
-		return digest, nil
+func (f *fakeCluster) Digest(ctx context.Context, id string, revision uint64) ([]byte, error) {
+	if f.digest == nil {
+		return nil, fmt.Errorf("%w: connection refused", ErrUnreachable)
 	}
-	return nil, fmt.Errorf("%w: connection refused", ErrUnreachable)
+	return f.digest(ctx, id, revision)
 }
 
 // operate calls the cluster service with the root key.
@@ -243,7 +242,7 @@ func TestOperatorsAlone(t *testing.T) {
 }
 
 func TestListMembers(t *testing.T) {
-	d := newNode(t).run().door(serviceName)
+	d := newNodeAt(t, fsm.MaxLevel).run().door(serviceName)
 	d.cluster.change(func(f *fakeCluster) {
 		f.members[0].Revision, f.members[0].Term, f.members[0].FreeDisk = 120, 7, 1<<30
 		f.members[1] = Member{ID: idB, Name: "z", Voter: true, Problems: []string{"not reached: connection refused"}}
@@ -311,7 +310,7 @@ func TestMembersAreNamed(t *testing.T) {
 }
 
 func TestMembership(t *testing.T) {
-	d := newNode(t).run().door(serviceName)
+	d := newNodeAt(t, fsm.MaxLevel).run().door(serviceName)
 	c := d.operate()
 	did := func(want string, err error) {
 		t.Helper()
@@ -368,8 +367,8 @@ func TestMembership(t *testing.T) {
 // A node that belongs to no cluster takes Join from anybody with a key, and
 // nothing else: the cluster to be joined judges the key.
 func TestJoin(t *testing.T) {
-	leader := newNode(t).run().door(serviceName)
-	d := newNode(t).door(serviceName)
+	leader := newNodeAt(t, fsm.MaxLevel).run().door(serviceName)
+	d := newNodeAt(t, fsm.MaxLevel).door(serviceName)
 	d.cluster.change(func(f *fakeCluster) { f.bare = true })
 	for _, ctx := range []context.Context{d.ctx, t.Context()} {
 		_, err := d.operate().ListMembers(ctx, &clusterv1.ListMembersRequest{})
@@ -477,7 +476,7 @@ func TestLeave(t *testing.T) {
 
 // A snapshot is of all that was acknowledged before, and whole.
 func TestSaveSnapshot(t *testing.T) {
-	d := newNode(t).run().door(serviceName)
+	d := newNodeAt(t, fsm.MaxLevel).run().door(serviceName)
 	d.sample()
 	for i := range 40 {
 		for j := range 8 {
@@ -488,7 +487,7 @@ func TestSaveSnapshot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	state := d.store.State()
+	state := d.store.State().Backup()
 	var whole bytes.Buffer
 	for i, piece := range got {
 		if len(piece.Data) > savePiece || i < len(got)-1 && len(piece.Data) != savePiece || (piece.Revision != 0) != (i == 0) {

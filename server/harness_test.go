@@ -203,7 +203,7 @@ func newNodeAt(t testing.TB, level uint32) *node {
 	}
 	n.log.put(t, n.init)
 	n.logged = &safeBuffer{}
-	n.cluster = newFakeCluster()
+	n.cluster = newFakeCluster(level)
 	n.server = New(Config{
 		Log: n.log, Store: n.store, Cluster: n.cluster,
 		Logger: slog.New(slog.NewTextHandler(n.logged, &slog.HandlerOptions{Level: slog.LevelDebug})),

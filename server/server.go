@@ -45,6 +45,9 @@ type Store interface {
 	// Wait returns a state with at least the revision, as soon as there is one. Its
 	// errors are *fsm.Error.
 	Wait(ctx context.Context, revision uint64) (*fsm.State, error)
+	// Checkpoint returns the state of exactly the revision of a Checkpoint command, as
+	// soon as there is one. Its errors are *fsm.Error.
+	Checkpoint(ctx context.Context, revision uint64) (*fsm.State, error)
 }
 
 // Limits on a call's message, in bytes, and on how old a default read may be.
@@ -72,7 +75,6 @@ type Config struct {
 // A Server serves the permissions service and the organisation service, each
 // under both of its names, and the cluster service.
 type Server struct {
-	clusterv1.UnimplementedClusterServiceServer
 	log     Log
 	store   Store
 	cluster Cluster
@@ -137,6 +139,9 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 func (s *Server) Run(ctx context.Context) {
 	var background sync.WaitGroup
 	background.Go(func() { s.sweep(ctx) })
+	if s.cluster != nil {
+		background.Go(func() { s.raiseLevels(ctx) })
+	}
 	s.fresh.run(ctx, s.log, s.store, s.setHealth)
 	background.Wait()
 }

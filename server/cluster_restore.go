@@ -1,0 +1,60 @@
+package server
+
+import (
+	"context"
+
+	"github.com/remit-io/remit/fsm"
+	clusterv1 "github.com/remit-io/remit/proto/cluster/v1"
+)
+
+// BeginRestore starts to replace the whole state by a snapshot.
+func (s *Server) BeginRestore(ctx context.Context, req *clusterv1.BeginRestoreRequest) (*clusterv1.BeginRestoreResponse, error) {
+	// The restore is called by its request, so that a repetition names the same one.
+	id, err := requestID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, _, err := s.write(ctx, &fsm.BeginRestore{ID: id, Size: req.Size}); err != nil {
+		return nil, err
+	}
+	return &clusterv1.BeginRestoreResponse{RestoreId: id.String(), ChunkBytes: fsm.MaxChunkBytes}, nil
+}
+
+// RestoreChunk brings the next piece of the snapshot into the log.
+func (s *Server) RestoreChunk(ctx context.Context, req *clusterv1.RestoreChunkRequest) (*clusterv1.RestoreChunkResponse, error) {
+	id, err := restoreID(req.RestoreId)
+	if err != nil {
+		return nil, err
+	}
+	if _, _, err := s.write(ctx, &fsm.RestoreChunk{ID: id, Offset: req.Offset, Data: req.Data}); err != nil {
+		return nil, err
+	}
+	return &clusterv1.RestoreChunkResponse{Received: req.Offset + uint64(len(req.Data))}, nil
+}
+
+// CommitRestore replaces the state by the snapshot on all nodes. The new epoch
+// ends all tokens from before.
+func (s *Server) CommitRestore(ctx context.Context, req *clusterv1.CommitRestoreRequest) (*clusterv1.CommitRestoreResponse, error) {
+	id, err := restoreID(req.RestoreId)
+	if err != nil {
+		return nil, err
+	}
+	if len(req.Sha256) != 32 {
+		return nil, invalid("a SHA-256 of %d bytes: send the 32 of the whole snapshot", len(req.Sha256))
+	}
+	_, text, err := s.write(ctx, &fsm.CommitRestore{ID: id, SHA256: [32]byte(req.Sha256), Epoch: NewID()})
+	if err != nil {
+		return nil, err
+	}
+	t, _ := parseToken(text)
+	// A repetition began no epoch of its own, so the state says which it is.
+	return &clusterv1.CommitRestoreResponse{Revision: t.revision, Epoch: s.store.State().Epoch.String()}, nil
+}
+
+func restoreID(text string) (fsm.ID, error) {
+	id, ok := fsm.ParseID(text)
+	if !ok {
+		return fsm.ID{}, invalid("invalid restore id %s: BeginRestore answers one", quote(text))
+	}
+	return id, nil
+}
