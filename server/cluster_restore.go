@@ -10,10 +10,7 @@ import (
 // BeginRestore starts to replace the whole state by a snapshot.
 func (s *Server) BeginRestore(ctx context.Context, req *clusterv1.BeginRestoreRequest) (*clusterv1.BeginRestoreResponse, error) {
 	// The restore is called by its request, so that a repetition names the same one.
-	id, err := requestID(ctx)
-	if err != nil {
-		return nil, err
-	}
+	id := callOf(ctx).origin.request
 	if _, _, err := s.write(ctx, &fsm.BeginRestore{ID: id, Size: req.Size}); err != nil {
 		return nil, err
 	}
@@ -42,13 +39,12 @@ func (s *Server) CommitRestore(ctx context.Context, req *clusterv1.CommitRestore
 	if len(req.Sha256) != 32 {
 		return nil, invalid("a SHA-256 of %d bytes: send the 32 of the whole snapshot", len(req.Sha256))
 	}
-	_, text, err := s.write(ctx, &fsm.CommitRestore{ID: id, SHA256: [32]byte(req.Sha256), Epoch: NewID()})
+	revision, err := s.writeAt(ctx, &fsm.CommitRestore{ID: id, SHA256: [32]byte(req.Sha256), Epoch: callOf(ctx).origin.seed.id("epoch")})
 	if err != nil {
 		return nil, err
 	}
-	t, _ := parseToken(text)
 	// A repetition began no epoch of its own, so the state says which it is.
-	return &clusterv1.CommitRestoreResponse{Revision: t.revision, Epoch: s.store.State().Epoch.String()}, nil
+	return &clusterv1.CommitRestoreResponse{Revision: revision, Epoch: s.store.State().Epoch.String()}, nil
 }
 
 func restoreID(text string) (fsm.ID, error) {
@@ -57,4 +53,18 @@ func restoreID(text string) (fsm.ID, error) {
 		return fsm.ID{}, invalid("invalid restore id %s: BeginRestore answers one", quote(text))
 	}
 	return id, nil
+}
+
+// writeAt is write for what needs the command's revision, and the first one's if it
+// was a repetition.
+func (s *Server) writeAt(ctx context.Context, body fsm.Body) (revision uint64, err error) {
+	result, text, err := s.write(ctx, body)
+	if err != nil {
+		return 0, err
+	}
+	if result.Repeated {
+		return result.Memory.Revision, nil
+	}
+	t, _ := parseToken(text)
+	return t.revision, nil
 }

@@ -23,12 +23,10 @@ func (s *Server) Verify(ctx context.Context, _ *clusterv1.VerifyRequest) (*clust
 	if err != nil {
 		return nil, err
 	}
-	_, text, err := s.write(ctx, &fsm.Checkpoint{})
+	revision, err := s.writeAt(ctx, &fsm.Checkpoint{})
 	if err != nil {
 		return nil, err
 	}
-	t, _ := parseToken(text)
-	revision := t.revision
 	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
 	defer cancel()
 	digests, errs := make([][]byte, len(members)), make([]error, len(members))
