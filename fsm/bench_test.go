@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"maps"
@@ -176,26 +177,97 @@ var (
 
 // BenchmarkApply applies grants to a state of a million, one batch of raft's
 // after the other. An operation is one grant, its decoding and the publishing
-// of the state included.
+// of the state included. At level 2 it is remembered, by a memory that is full.
 func BenchmarkApply(b *testing.B) {
-	for _, size := range []int{1, 64} {
-		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
-			p := million()
-			m := &machine{t: b, store: newStore(b), scope: p.scope, index: p.state.Revision}
-			m.store.publish(p.state)
-			r := rand.New(rand.NewPCG(uint64(size), uint64(b.N)))
-			logs := make([]*raft.Log, b.N)
-			for i := range logs {
-				principal, uri := tenEach(r, r.IntN(1_000_000), 1_000_000)
-				logs[i] = m.log(byCluster(&Grant{p.scope, principal, uri, nil, []ID{{2, byte(i % benchRoles)}}}))
-			}
-			b.ReportAllocs()
-			b.ResetTimer()
-			for batch := range slices.Chunk(logs, size) {
-				m.store.ApplyBatch(batch)
-			}
-		})
+	for _, level := range []uint32{1, 2} {
+		for _, size := range []int{1, 64} {
+			b.Run(fmt.Sprintf("level=%d/batch=%d", level, size), func(b *testing.B) {
+				p := million()
+				m := &machine{t: b, store: newStore(b), scope: p.scope, index: p.state.Revision}
+				r := rand.New(rand.NewPCG(uint64(size), uint64(b.N)))
+				state := *p.state
+				if state.Level = level; level >= levelOfClusters {
+					state.requests = fullMemory(r)
+				}
+				m.store.publish(&state)
+				logs := make([]*raft.Log, b.N)
+				for i := range logs {
+					principal, uri := tenEach(r, r.IntN(1_000_000), 1_000_000)
+					c := by(rootID, &Grant{p.scope, principal, uri, nil, []ID{{2, byte(i % benchRoles)}}})
+					c.Envelope.Request = randomID(r)
+					logs[i] = m.log(c)
+				}
+				b.ReportAllocs()
+				b.ResetTimer()
+				for batch := range slices.Chunk(logs, size) {
+					m.store.ApplyBatch(batch)
+				}
+			})
+		}
 	}
+}
+
+func randomID(r *rand.Rand) (id ID) {
+	binary.BigEndian.PutUint64(id[:], r.Uint64())
+	binary.BigEndian.PutUint64(id[8:], r.Uint64())
+	return id
+}
+
+// fullMemory remembers all that it can, as the log of a few keys would leave it.
+func fullMemory(r *rand.Rand) memory {
+	b := newBatch(&State{Level: levelOfClusters})
+	for i := range 2 * generationSize {
+		b.revision = uint64(i)
+		b.remember(&Envelope{Key: ID{byte(r.IntN(8)) + 1}, Request: randomID(r), Content: r.Uint64()}, &Result{})
+		if i%64 == 0 {
+			b = newBatch(b.finish(b.revision))
+		}
+	}
+	return b.state.requests
+}
+
+// BenchmarkMemory measures the memory of requests alone.
+func BenchmarkMemory(b *testing.B) {
+	r := rand.New(rand.NewPCG(3, 3))
+	before := heapBytes()
+	m := fullMemory(r)
+	perRequest := float64(heapBytes()-before) / float64(m.young.len()+m.old.len())
+	state := &State{Level: levelOfClusters, requests: m}
+	b.Run("remember", func(b *testing.B) { // in a batch of its own
+		envelopes := make([]Envelope, b.N)
+		for i := range envelopes {
+			envelopes[i] = Envelope{Key: ID{1}, Request: randomID(r)}
+		}
+		b.ReportAllocs()
+		b.ResetTimer()
+		s := state
+		for i := range envelopes {
+			batch := newBatch(s)
+			batch.recall(&envelopes[i])
+			batch.remember(&envelopes[i], &Result{})
+			s = batch.finish(uint64(i))
+		}
+		b.ReportMetric(perRequest, "B/request")
+	})
+	b.Run("snapshot", func(b *testing.B) {
+		var data bytes.Buffer
+		state := &State{Level: levelOfClusters, Revision: 1 << 20, requests: m}
+		for b.Loop() {
+			data.Reset()
+			if err := state.WriteSnapshot(&data); err != nil {
+				b.Fatal(err)
+			}
+			if _, err := ReadSnapshot(bytes.NewReader(data.Bytes())); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.SetBytes(int64(data.Len()))
+	})
+	b.Run("digest", func(b *testing.B) {
+		for b.Loop() {
+			state.Digest()
+		}
+	})
 }
 
 // BenchmarkSnapshot writes and reads the snapshot of a million grants.

@@ -61,6 +61,14 @@ func FuzzCommand(f *testing.F) {
 		&CreateKey{acmeBuiltIn, newID, "k", hashOf(invalidKey), ID{}, true},
 		&InvalidateKey{builtInScope, editorKey},
 		&SweepKeys{2},
+		&RaiseLevel{2},
+		&Checkpoint{},
+		&BeginRestore{backupID, 3},
+		&RestoreChunk{backupID, 0, []byte("abc")},
+	}
+	_, backup := backupOf(f, 1)
+	for _, c := range restoreOf(rootID, backup, MaxChunkBytes) {
+		bodies = append(bodies, c.Body)
 	}
 	for _, body := range bodies {
 		for _, c := range []*Command{byCluster(body), by(rootID, body, [2]string{"role.get", own("role", "x")}), by(appKey, body)} {
@@ -85,7 +93,16 @@ func FuzzCommand(f *testing.F) {
 	fixture.must(&CreateProject{Scope{builtInScope.Organisation, ID{61}}, "beta"})
 	fixture.must(&DeleteProject{Scope{builtInScope.Organisation, ID{61}}})
 	fixture.must(&SweepKeys{2})
-	states := []*State{{}, alive, fixture.store.State()}
+	sweeping := fixture.store.State()
+	commands := restoreOf(rootID, backup, MaxChunkBytes)
+	for _, c := range commands[:len(commands)-1] {
+		fixture.mustBy(sent(rootID, ID{0xaa, byte(fixture.index)}, 7, c.Body))
+	}
+	restoring := fixture.store.State()
+	restoring.restore.parse.wait() // a state of another store may give it up
+	old := *alive
+	old.Level, old.requests = 1, memory{}
+	states := []*State{{}, &old, alive, sweeping, restoring}
 
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > MaxCommandBytes {
@@ -153,7 +170,7 @@ func FuzzCommand(f *testing.F) {
 // that is wrong would stop nearly every change, so each is tried with the right
 // one too.
 func FuzzSnapshot(f *testing.F) {
-	for _, data := range goldenFiles(f, "snapshot.hex") {
+	for _, data := range goldenFiles(f, "snapshot*.hex") {
 		f.Add(data)
 	}
 	f.Add(whole(f, &State{}))

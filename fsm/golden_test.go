@@ -2,6 +2,8 @@ package fsm
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"flag"
@@ -13,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/hashicorp/raft"
 )
 
 var update = flag.Bool("update", false, "write the golden files that are missing")
@@ -203,33 +207,141 @@ func goldenState(t testing.TB) *State {
 	return s
 }
 
-func TestGoldenSnapshot(t *testing.T) {
-	want := goldenState(t)
-	var written bytes.Buffer
-	if err := want.WriteSnapshot(&written); err != nil {
-		t.Fatal(err)
+// goldenStateOfLevel2 has besides what level 2 added: both generations of the
+// memory, with what succeeded and what failed, and a backup that arrives.
+func goldenStateOfLevel2(t testing.TB) *State {
+	m := &machine{t: t, store: newStore(t), scope: goldenScope}
+	m.store.publish(goldenState(t))
+	m.index = m.store.Revision()
+	m.must(&RaiseLevel{2})
+	for i, c := range goldenRequests() {
+		m.play(c)
+		if i == 2 {
+			b := newBatch(m.store.State())
+			b.state.requests.old, b.state.requests.young = b.state.requests.young, newGeneration()
+			m.store.publish(b.finish(m.index))
+		}
 	}
-	got, err := ReadSnapshot(bytes.NewReader(golden(t, "snapshot", written.Bytes())))
-	if err != nil {
-		t.Fatal(err)
+	m.must(&Checkpoint{})
+	m.must(&BeginRestore{goldenID(0x61), 100})
+	m.must(&RestoreChunk{goldenID(0x61), 0, []byte("first")})
+	m.must(&RestoreChunk{goldenID(0x61), 5, []byte("second")})
+	s := m.store.State()
+	if young, old := s.requests.young, s.requests.old; young.len() != 2 || old.len() != 3 || young.errors.tree.Len() != 1 || old.errors.tree.Len() != 1 {
+		t.Fatalf("%d and %d requests are remembered", young.len(), old.len())
 	}
-	if got.Digest() != want.Digest() {
-		t.Error("the snapshot has another digest")
+	return s
+}
+
+// goldenRequests are of a key: two of five fail, and one is repeated.
+func goldenRequests() []*Command {
+	request := func(n byte, body Body) *Command {
+		c := sent(goldenID(0x41), goldenID(n), 0x0102_0304_0506_0708+uint64(n), body)
+		c.Envelope.Time = 1_700_000_000_456
+		return c
 	}
-	if got.Cluster != want.Cluster || got.Epoch != want.Epoch || got.Level != want.Level || got.Revision != want.Revision || got.Secret != want.Secret {
-		t.Errorf("the snapshot is of %+v", got)
-	}
-	var again bytes.Buffer
-	if err := got.WriteSnapshot(&again); err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(again.Bytes(), written.Bytes()) {
-		t.Error("what was read writes another snapshot")
+	return []*Command{
+		request(0xf1, &PutPermission{goldenScope, goldenID(5), "film:watch", ""}),
+		request(0xf2, &DeletePermission{goldenScope, goldenID(6)}),
+		request(0xf3, &Grant{goldenScope, "usr_9", "/a", []ID{goldenID(6)}, nil}),
+		request(0xf4, &UpdatePermission{goldenScope, goldenID(6), "", "übrig"}),
+		request(0xf2, &DeletePermission{goldenScope, goldenID(6)}),
+		request(0xf5, &PutRole{goldenScope, goldenID(0x15), "viewer", "", []ID{goldenID(5)}}),
 	}
 }
 
-// TestGoldenDigest: the digest is compared across versions.
-func TestGoldenDigest(t *testing.T) {
-	digest := goldenState(t).Digest()
-	golden(t, "digest", digest[:])
+func TestGoldenSnapshots(t *testing.T) {
+	for suffix, want := range map[string]*State{"": goldenState(t), "_of_level_2": goldenStateOfLevel2(t)} {
+		written := snapshotOf(t, want)
+		got, err := ReadSnapshot(bytes.NewReader(golden(t, "snapshot"+suffix, written)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The digest is compared across versions.
+		digest := want.Digest()
+		golden(t, "digest"+suffix, digest[:])
+		if got.Digest() != digest {
+			t.Error("the snapshot has another digest")
+		}
+		if got.Cluster != want.Cluster || got.Epoch != want.Epoch || got.Level != want.Level || got.Revision != want.Revision || got.Secret != want.Secret {
+			t.Errorf("the snapshot is of %+v", got)
+		}
+		if !bytes.Equal(snapshotOf(t, got), written) {
+			t.Error("what was read writes another snapshot")
+		}
+	}
+}
+
+// goldenLog is the commands of a cluster: of level 1, or such a one that was
+// raised and has a backup restored in the end.
+func goldenLog(t *testing.T, level uint32) (log []*Command) {
+	bodies := []Body{
+		goldenCommands["01_init"], goldenCommands["02_put_permission"],
+		&PutPermission{goldenScope, goldenID(2), "document.write", ""},
+		goldenCommands["05_put_role"], goldenCommands["08_grant"], goldenCommands["03_update_permission"], goldenCommands["06_update_role"],
+		&Grant{goldenScope, "usr_123", "/project/456", []ID{goldenID(2)}, []ID{goldenID(0x11)}},
+		goldenCommands["09_revoke"], goldenCommands["04_delete_permission"], goldenCommands["10_sweep"], goldenCommands["07_delete_role"],
+		goldenCommands["11_create_organisation"], goldenCommands["12_update_organisation"],
+		goldenCommands["14_create_project"], goldenCommands["16_create_key"],
+		&CreateKey{Scope{goldenScope.Organisation, goldenID(0x0d)}, goldenID(0x40), "dead", [32]byte{0x4f}, ID{}, false},
+		goldenCommands["15_delete_project"], goldenCommands["17_invalidate_key"], goldenCommands["18_sweep_keys"], goldenCommands["13_delete_organisation"],
+		&PutPermission{goldenScope, goldenID(7), "film:rate", "Bewerten"},
+		&PutRole{goldenScope, goldenID(0x17), "critic", "", []ID{goldenID(7), goldenID(2)}},
+		&Grant{goldenScope, "usr_5", "/films/*", []ID{goldenID(2)}, []ID{goldenID(0x17)}},
+		&DeletePermission{goldenScope, goldenID(2)},
+		&UpdateRole{goldenScope, goldenID(0x17), "reviewer", "writes", []ID{goldenID(7)}},
+	}
+	for i, body := range bodies {
+		c := byCluster(body)
+		if c.Envelope.Time = 1_700_000_000_000 + int64(i); i%3 == 1 {
+			if c.Envelope = goldenEnvelope(); i != 7 { // of the root key, which holds nothing at "/organisation/o"
+				c.Envelope.Requires[0].Prefix = ManagementURI(goldenScope.Organisation, "permission") + "/"
+			}
+		}
+		c.Envelope.Request = goldenID(byte(i))
+		log = append(log, c)
+	}
+	if level == 1 {
+		return log
+	}
+	backup := snapshotOf(t, goldenState(t))
+	log = append(append(log, byCluster(&RaiseLevel{2})), goldenRequests()...)
+	log = append(log, byCluster(&Checkpoint{}), byCluster(&BeginRestore{goldenID(0x61), uint64(len(backup))}))
+	for i := 0; i < len(backup); i += 4096 {
+		log = append(log, byCluster(&RestoreChunk{goldenID(0x61), uint64(i), backup[i:min(i+4096, len(backup))]}))
+	}
+	log = append(log, byCluster(&CommitRestore{goldenID(0x61), sha256.Sum256(backup), goldenID(0xe2)}))
+	return append(log, goldenRequests()...)
+}
+
+// TestGoldenLogs: what is in somebody's log comes to the same for ever.
+func TestGoldenLogs(t *testing.T) {
+	for level := uint32(1); level <= 2; level++ {
+		name := fmt.Sprint("log_of_level_", level)
+		var log []byte
+		for _, c := range goldenLog(t, level) {
+			data, err := c.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			log = append(binary.AppendUvarint(log, uint64(len(data))), data...)
+		}
+		store := newStore(t)
+		var outcomes []byte
+		for rest, index := golden(t, name, log), uint64(1); len(rest) > 0; index++ {
+			n, size := binary.Uvarint(rest)
+			r := store.Apply(&raft.Log{Index: index, Type: raft.LogCommand, Data: rest[size : size+int(n)]}).(Result)
+			rest = rest[size+int(n):]
+			code := byte(0)
+			if r.Err != nil {
+				code = byte(r.Err.Code)
+			}
+			outcomes = append(outcomes, code)
+		}
+		digest := store.State().Digest()
+		golden(t, name+"_outcome", append(outcomes, digest[:]...))
+		if level == 2 && (store.State().Epoch != goldenID(0xe2) || !bytes.Contains(outcomes, []byte{5, 5})) {
+			t.Errorf("the log came to %v in epoch %s", outcomes, store.State().Epoch)
+		}
+	}
 }

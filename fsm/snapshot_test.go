@@ -64,11 +64,16 @@ type rawRecord struct {
 // craft writes a snapshot of records with a checksum that is right.
 func craft(t testing.TB, records ...rawRecord) []byte {
 	t.Helper()
+	return craftAt(t, 1, records...)
+}
+
+func craftAt(t testing.TB, level uint32, records ...rawRecord) []byte {
+	t.Helper()
 	var b bytes.Buffer
 	sum := crc32.New(castagnoli)
 	w := &snapshotWriter{w: bufio.NewWriter(io.MultiWriter(&b, sum)), sum: sum}
 	w.encoder = msgpack.NewEncoder(&w.buffer)
-	w.header(&State{Level: 1, Revision: 7})
+	w.header(&State{Level: level, Revision: 7})
 	for _, r := range records {
 		head := append([]byte{byte(r.kind)}, uvarintBytes(len(r.data))...)
 		if _, err := w.w.Write(append(head, r.data...)); err != nil {

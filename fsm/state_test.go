@@ -300,7 +300,7 @@ func TestSameLogSameState(t *testing.T) {
 			logs = append(logs, source.log(draw()))
 		}
 		play := func(batch int, snapshots bool) (*State, []byte) {
-			m := newMachine(t)
+			m := newMachineAt(t, source.store.State().Level)
 			for chunk := range slices.Chunk(logs, batch) {
 				for i, r := range m.store.ApplyBatch(chunk) {
 					if (r == nil) != (chunk[i].Type != raft.LogCommand) {

@@ -122,6 +122,9 @@ func (s *Store) publish(state *State) {
 	defer s.mu.Unlock()
 	before := s.State()
 	s.state.Store(state)
+	if kept := s.checkpoint.Load(); kept != nil && kept.Epoch != state.Epoch {
+		s.checkpoint.Store(nil)
+	}
 	state.restore.follow(before.restore)
 	for len(s.waiters) > 0 && s.waiters[0].revision <= state.Revision {
 		close(heap.Pop(&s.waiters).(*waiter).reached)

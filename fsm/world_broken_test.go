@@ -218,6 +218,41 @@ func TestBrokenWorldsAreCaught(t *testing.T) {
 				return m.play(byCluster(c.Body))[0]
 			})
 		},
+		"a repetition carried out": func() worldVariant {
+			return oneByOne(func(m *machine, c *Command) *Command {
+				changed := *c
+				changed.Envelope.Request = ID{}
+				return &changed
+			}, nil)
+		},
+		"a repetition not told from another request": func() worldVariant {
+			return oneByOne(func(m *machine, c *Command) *Command {
+				changed := *c
+				changed.Envelope.Content = 0
+				return &changed
+			}, nil)
+		},
+		"a request remembered before the level": func() worldVariant {
+			v := soundWorld()
+			v.play = func(m *machine, commands ...*Command) []Result {
+				raised := *m.store.State()
+				raised.Level = MaxLevel
+				m.store.publish(&raised)
+				return m.play(commands...)
+			}
+			return v
+		},
+		"the answer to retry remembered": func() worldVariant {
+			unavailable := map[ID]bool{}
+			return oneByOne(nil, func(m *machine, c *Command, r Result) Result {
+				if r.Err != nil && r.Err.Code == CodeUnavailable {
+					unavailable[c.Envelope.Request] = true
+				} else if unavailable[c.Envelope.Request] && c.Envelope.Key != (ID{}) {
+					r.Err = errorf(CodeUnavailable, "once more")
+				}
+				return r
+			})
+		},
 		"the last operator not kept": func() worldVariant {
 			return oneByOne(nil, func(m *machine, c *Command, r Result) Result {
 				if refusedWith(r, "last operator key") {

@@ -15,6 +15,7 @@ type world struct {
 	keys          map[ID]*worldKey // all that ever were
 	permissionIDs map[string]ID    // of the built-in project, by name
 	roleIDs       map[string]ID
+	level         uint32
 }
 
 type worldOrganisation struct {
@@ -64,9 +65,10 @@ var (
 	}
 )
 
-// newWorld starts as the cluster does. Only ids are read from the state.
+// newWorld starts as the cluster does. Only ids and the level are read from the
+// state.
 func newWorld(s *State, c *CreateOrganisation) *world {
-	w := &world{map[ID]*worldOrganisation{}, map[ID]bool{c.Key: true}, map[ID]*worldKey{}, map[string]ID{}, map[string]ID{}}
+	w := &world{map[ID]*worldOrganisation{}, map[ID]bool{c.Key: true}, map[ID]*worldKey{}, map[string]ID{}, map[string]ID{}, s.Level}
 	o, _ := s.Organisation(c.Organisation)
 	p, _ := o.Project("remit")
 	for _, name := range worldPermissions {

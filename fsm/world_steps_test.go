@@ -19,6 +19,7 @@ type worldHistory struct {
 	bulk    bool        // grants more than one deletion removes
 	current bool        // no step was drawn that the world has not seen
 	queue   []worldStep // to come before another is drawn
+	sent    []*worldRequest
 }
 
 // byItself is a step of the cluster, which nobody judges.
@@ -54,12 +55,7 @@ func (h *worldHistory) project(o *worldOrganisation) *worldProject {
 	return pick(h.r, all)
 }
 
-func (h *worldHistory) hash() (hash [32]byte) {
-	for i := range hash {
-		hash[i] = byte(h.r.UintN(256))
-	}
-	return hash
-}
+func (h *worldHistory) hash() [32]byte { return [32]byte(h.bytes(32)) }
 
 // uri draws a management URI of an organisation, seldom one that is none.
 func (h *worldHistory) managementURI(w *world, o *worldOrganisation) string {
@@ -113,8 +109,8 @@ func (h *worldHistory) envelope(w *world, o *worldOrganisation) Envelope {
 	return e
 }
 
-// step draws the next command.
-func (h *worldHistory) step(w *world) worldStep {
+// draw draws a command that was not sent before.
+func (h *worldHistory) draw(w *world) worldStep {
 	if len(h.queue) > 0 {
 		next := h.queue[0]
 		h.queue = h.queue[1:]

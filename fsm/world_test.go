@@ -41,7 +41,7 @@ type worldCounts struct {
 
 // startWorld returns a machine and the world and history that belong to it.
 func startWorld(t testing.TB, seed uint64) (*machine, *world, *worldHistory) {
-	m := newMachine(t)
+	m := newMachineAt(t, MaxLevel-uint32(seed%4/3)) // one in four is raised on the way
 	w := newWorld(m.store.State(), machineInit(m.scope))
 	h := &worldHistory{history: history{r: rand.New(rand.NewPCG(seed, 77))}, bulk: seed%20 == 7}
 	return m, w, h
