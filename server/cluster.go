@@ -8,7 +8,8 @@ import (
 )
 
 // A Cluster is what the server needs of the nodes around it, for operators. What
-// its errors are other than gRPC statuses comes out as an internal error.
+// its errors are other than gRPC statuses comes out as an internal error, but for
+// ErrNotApplied: the leader has to do it, and this node does not lead.
 type Cluster interface {
 	// ID is this node's id.
 	ID() string

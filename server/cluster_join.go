@@ -17,7 +17,8 @@ const joinMethod = "ClusterService/Join"
 // mayJoin refuses Join on a node that has a cluster.
 func (s *Server) mayJoin() error {
 	if s.cluster.HasCluster() {
-		return refused("this node belongs to a cluster already: make it leave that, wipe its data folder and start it again, then let it join")
+		return refused("this node belongs to a cluster already: if it joined that without getting its vote, remit promote gives it one; " +
+			"to join another, make it leave, wipe its data folder and start it again")
 	}
 	return nil
 }

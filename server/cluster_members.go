@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,6 +19,20 @@ const (
 	suffrageVoter    = "voter"
 	suffrageNonvoter = "nonvoter"
 )
+
+// caughtUp is how many revisions behind the leader a replica may be when it has
+// joined: so few that it has them before anybody notices.
+const caughtUp = 64
+
+// asLeader words the error of what the cluster did on the leader. Where this node
+// does not lead any more, the next leader is to be asked: what is done to members
+// twice is as if done once.
+func asLeader(err error) error {
+	if errors.Is(err, ErrNotApplied) {
+		return &undecided{certain: true, cause: err}
+	}
+	return err
+}
 
 // refused is the answer to what is right in itself and not now.
 func refused(format string, args ...any) error {
@@ -158,13 +173,12 @@ func (s *Server) AddMember(ctx context.Context, req *clusterv1.AddMemberRequest)
 	}
 	m, err := s.cluster.Add(ctx, NewMember{ID: req.Id, RaftAddr: req.RaftAddress, Replica: req.Replica, Level: req.SupportedLevel})
 	if err != nil {
-		return nil, err
+		return nil, asLeader(err)
 	}
-	resp := &clusterv1.AddMemberResponse{Suffrage: suffrageNonvoter, AppliedRevision: m.Revision, LeaderRevision: s.store.State().Revision, Done: m.Voter}
+	resp := &clusterv1.AddMemberResponse{Suffrage: suffrageNonvoter, AppliedRevision: m.Revision, LeaderRevision: s.store.State().Revision}
+	resp.Done = req.Replica && m.Revision > 0 && m.Revision+caughtUp >= resp.LeaderRevision
 	if m.Voter {
-		resp.Suffrage = suffrageVoter
-	} else if req.Replica {
-		resp.Done = m.Reached
+		resp.Suffrage, resp.Done = suffrageVoter, true
 	}
 	return resp, nil
 }
@@ -176,7 +190,7 @@ func (s *Server) RemoveMember(ctx context.Context, req *clusterv1.RemoveMemberRe
 		return nil, err
 	}
 	if err := s.cluster.Remove(ctx, m.ID, req.Force); err != nil {
-		return nil, err
+		return nil, asLeader(err)
 	}
 	s.logger.Info("member removed", "id", m.ID, "name", m.Name, "forced", req.Force)
 	return &clusterv1.RemoveMemberResponse{}, nil
@@ -194,7 +208,7 @@ func (s *Server) TransferLeadership(ctx context.Context, req *clusterv1.Transfer
 	}
 	id, err := s.cluster.Transfer(ctx, to)
 	if err != nil {
-		return nil, err
+		return nil, asLeader(err)
 	}
 	resp := &clusterv1.TransferLeadershipResponse{LeaderId: id}
 	if m, err := s.member(ctx, id); err == nil {
@@ -210,7 +224,7 @@ func (s *Server) Promote(ctx context.Context, req *clusterv1.PromoteRequest) (*c
 		return nil, err
 	}
 	if err := s.cluster.Promote(ctx, m.ID); err != nil {
-		return nil, err
+		return nil, asLeader(err)
 	}
 	return &clusterv1.PromoteResponse{}, nil
 }
@@ -222,7 +236,7 @@ func (s *Server) Demote(ctx context.Context, req *clusterv1.DemoteRequest) (*clu
 		return nil, err
 	}
 	if err := s.cluster.Demote(ctx, m.ID, req.Force); err != nil {
-		return nil, err
+		return nil, asLeader(err)
 	}
 	return &clusterv1.DemoteResponse{}, nil
 }

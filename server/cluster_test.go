@@ -29,7 +29,9 @@ type fakeCluster struct {
 	members []Member
 	done    []string // what was asked of it
 	fail    error    // answered to what is asked of it
-	added   Member
+	// failures is how often that is answered, for ever if 0.
+	failures int
+	added    Member
 	// leave and join stand in for what the nodes do.
 	leave func(step func(string)) error
 	join  func(add func(context.Context, grpc.ClientConnInterface, NewMember) (bool, error), step func(string)) error
@@ -67,7 +69,11 @@ func (f *fakeCluster) takes(format string, args ...any) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.done = append(f.done, fmt.Sprintf(format, args...))
-	return f.fail
+	err := f.fail
+	if f.failures--; f.failures == 0 {
+		f.fail = nil
+	}
+	return err
 }
 
 // asked returns what was asked of it since the last time.
@@ -311,6 +317,8 @@ func TestMembersAreNamed(t *testing.T) {
 
 func TestMembership(t *testing.T) {
 	d := newNodeAt(t, fsm.MaxLevel).run().door(serviceName)
+	d.log.hook(func(l *memoryLog) { l.index = 300 })
+	d.permission("read")
 	c := d.operate()
 	did := func(want string, err error) {
 		t.Helper()
@@ -340,8 +348,9 @@ func TestMembership(t *testing.T) {
 	}{
 		{Member{Revision: 3}, false, "nonvoter", false},
 		{Member{Revision: 90, Voter: true, Reached: true}, false, "voter", true},
-		{Member{}, true, "nonvoter", false},
-		{Member{Revision: 90, Reached: true}, true, "nonvoter", true},
+		{Member{Reached: true}, true, "nonvoter", false},
+		{Member{Revision: 3, Reached: true}, true, "nonvoter", false},
+		{Member{Revision: 250, Reached: true}, true, "nonvoter", true},
 	} {
 		d.cluster.change(func(f *fakeCluster) { f.added = test.added })
 		got, err := c.AddMember(d.ctx, &clusterv1.AddMemberRequest{Id: "new", RaftAddress: "there:1", Replica: test.replica, SupportedLevel: fsm.MaxLevel})
@@ -356,6 +365,14 @@ func TestMembership(t *testing.T) {
 	_, err = c.AddMember(d.ctx, &clusterv1.AddMemberRequest{Id: "new", SupportedLevel: fsm.MaxLevel})
 	wantCode(t, err, codes.FailedPrecondition, "2 of 3 voters")
 	d.cluster.asked()
+
+	// Where the node does not lead any more, the next leader is asked.
+	d.cluster.change(func(f *fakeCluster) {
+		f.fail, f.failures = fmt.Errorf("%w: this node does not lead", ErrNotApplied), 2
+	})
+	_, err = c.RemoveMember(d.ctx, &clusterv1.RemoveMemberRequest{Node: "b"})
+	again := "remove " + idB + " force=false"
+	did(again+"; "+again+"; "+again, err)
 
 	_, err = c.AddMember(d.ctx, &clusterv1.AddMemberRequest{Id: "old", SupportedLevel: d.store.State().Level - 1})
 	wantCode(t, err, codes.FailedPrecondition, `node "old"`, fmt.Sprintf("the cluster is at level %d", d.store.State().Level), fmt.Sprintf("level %d at most", d.store.State().Level-1), "upgrade that node")

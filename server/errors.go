@@ -33,6 +33,8 @@ func statusOf(err error) error {
 		return err
 	}
 	switch {
+	case errors.Is(err, ErrNotApplied), errors.Is(err, ErrUnreachable):
+		return status.Error(codes.Unavailable, err.Error())
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return status.FromContextError(err).Err()
 	default:
