@@ -82,6 +82,9 @@ type Config struct {
 	// Digest returns the digest of the state at a checkpoint, as soon as there is
 	// one; nil where there are no checkpoints.
 	Digest func(ctx context.Context, revision uint64) ([]byte, error)
+	// OnLeave is told true when the node begins to leave its cluster, so that no new
+	// clients come, and false if it then stays.
+	OnLeave func(leaving bool)
 	// FSM receives the commands. It may also be a raft.BatchingFSM.
 	FSM FSM
 	// Logger receives the node's log lines; nil discards them.
@@ -145,10 +148,13 @@ type Node struct {
 	waiting     atomic.Pointer[string]    // what a node without a cluster waits for
 	step        func(formStep) error      // of options
 	bootstrapMu sync.Mutex                // held while the node comes to belong to a cluster
+	membersMu   sync.Mutex                // one look at the members, and the change it leads to, at a time
+	leaving     atomic.Bool
 
 	ctx     context.Context // ends when the node fails or closes, with the reason as its cause
 	cancel  context.CancelCauseFunc
 	started chan struct{} // closed when the fields above are set
+	left    chan struct{} // closed when the node has left its cluster
 	failed  chan struct{} // closed after the first failed write
 	stopped chan struct{} // closed when Raft has ended
 
@@ -195,7 +201,10 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 	}
 	cfg.setStorageDefaults()
 
-	n := &Node{cfg: cfg, step: opts.step, started: make(chan struct{}), failed: make(chan struct{}), stopped: make(chan struct{})}
+	n := &Node{
+		cfg: cfg, step: opts.step, started: make(chan struct{}),
+		left: make(chan struct{}), failed: make(chan struct{}), stopped: make(chan struct{}),
+	}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	defer func() {
 		if err != nil {

@@ -36,7 +36,8 @@ var redial = grpc.ConnectParams{
 }
 
 // nodeConns are the connections to other nodes: one for each node and kind, made
-// when it is first asked for and kept until the node is forgotten or all are closed.
+// when it is first asked for and kept until all are closed: to a node that is away,
+// or gone, one redials only when there is a call.
 type nodeConns struct {
 	dial func(ctx context.Context, kind connKind, target uuid.UUID) (net.Conn, error)
 
@@ -80,18 +81,6 @@ func (c *nodeConns) get(id uuid.UUID, kind connKind) (grpc.ClientConnInterface, 
 	}
 	c.conns[key] = conn
 	return conn, nil
-}
-
-// forget closes the connections to a node that is no member any more.
-func (c *nodeConns) forget(id uuid.UUID) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for key, conn := range c.conns {
-		if key.node == id {
-			_ = conn.Close()
-			delete(c.conns, key)
-		}
-	}
 }
 
 func (c *nodeConns) close() {

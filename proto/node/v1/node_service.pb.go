@@ -766,6 +766,107 @@ func (x *LeaveResponse) GetStep() string {
 	return ""
 }
 
+// RemoveRequest names the member.
+type RemoveRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Whether to do it even if the cluster then has no quorum.
+	Force bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
+	// Whether it loses its vote alone and stays a member.
+	VoteOnly      bool `protobuf:"varint,3,opt,name=vote_only,json=voteOnly,proto3" json:"vote_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveRequest) Reset() {
+	*x = RemoveRequest{}
+	mi := &file_proto_node_v1_node_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveRequest) ProtoMessage() {}
+
+func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_node_v1_node_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
+func (*RemoveRequest) Descriptor() ([]byte, []int) {
+	return file_proto_node_v1_node_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RemoveRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RemoveRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+func (x *RemoveRequest) GetVoteOnly() bool {
+	if x != nil {
+		return x.VoteOnly
+	}
+	return false
+}
+
+// RemoveResponse says that it is done.
+type RemoveResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveResponse) Reset() {
+	*x = RemoveResponse{}
+	mi := &file_proto_node_v1_node_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveResponse) ProtoMessage() {}
+
+func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_node_v1_node_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
+func (*RemoveResponse) Descriptor() ([]byte, []int) {
+	return file_proto_node_v1_node_service_proto_rawDescGZIP(), []int{13}
+}
+
 var File_proto_node_v1_node_service_proto protoreflect.FileDescriptor
 
 const file_proto_node_v1_node_service_proto_rawDesc = "" +
@@ -818,14 +919,20 @@ const file_proto_node_v1_node_service_proto_rawDesc = "" +
 	"\fLeaveRequest\x12\x14\n" +
 	"\x05force\x18\x01 \x01(\bR\x05force\"#\n" +
 	"\rLeaveResponse\x12\x12\n" +
-	"\x04step\x18\x01 \x01(\tR\x04step2\x8f\x03\n" +
+	"\x04step\x18\x01 \x01(\tR\x04step\"R\n" +
+	"\rRemoveRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\x12\x1b\n" +
+	"\tvote_only\x18\x03 \x01(\bR\bvoteOnly\"\x10\n" +
+	"\x0eRemoveResponse2\xca\x03\n" +
 	"\vNodeService\x123\n" +
 	"\x04Term\x12\x14.node.v1.TermRequest\x1a\x15.node.v1.TermResponse\x12B\n" +
 	"\tReadIndex\x12\x19.node.v1.ReadIndexRequest\x1a\x1a.node.v1.ReadIndexResponse\x129\n" +
 	"\x06Status\x12\x16.node.v1.StatusRequest\x1a\x17.node.v1.StatusResponse\x12W\n" +
 	"\x10ConfirmBootstrap\x12 .node.v1.ConfirmBootstrapRequest\x1a!.node.v1.ConfirmBootstrapResponse\x129\n" +
 	"\x06Digest\x12\x16.node.v1.DigestRequest\x1a\x17.node.v1.DigestResponse\x128\n" +
-	"\x05Leave\x12\x15.node.v1.LeaveRequest\x1a\x16.node.v1.LeaveResponse0\x01B0Z.github.com/remit-io/remit/proto/node/v1;nodev1b\x06proto3"
+	"\x05Leave\x12\x15.node.v1.LeaveRequest\x1a\x16.node.v1.LeaveResponse0\x01\x129\n" +
+	"\x06Remove\x12\x16.node.v1.RemoveRequest\x1a\x17.node.v1.RemoveResponseB0Z.github.com/remit-io/remit/proto/node/v1;nodev1b\x06proto3"
 
 var (
 	file_proto_node_v1_node_service_proto_rawDescOnce sync.Once
@@ -839,7 +946,7 @@ func file_proto_node_v1_node_service_proto_rawDescGZIP() []byte {
 	return file_proto_node_v1_node_service_proto_rawDescData
 }
 
-var file_proto_node_v1_node_service_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_proto_node_v1_node_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_proto_node_v1_node_service_proto_goTypes = []any{
 	(*TermRequest)(nil),              // 0: node.v1.TermRequest
 	(*TermResponse)(nil),             // 1: node.v1.TermResponse
@@ -853,6 +960,8 @@ var file_proto_node_v1_node_service_proto_goTypes = []any{
 	(*DigestResponse)(nil),           // 9: node.v1.DigestResponse
 	(*LeaveRequest)(nil),             // 10: node.v1.LeaveRequest
 	(*LeaveResponse)(nil),            // 11: node.v1.LeaveResponse
+	(*RemoveRequest)(nil),            // 12: node.v1.RemoveRequest
+	(*RemoveResponse)(nil),           // 13: node.v1.RemoveResponse
 }
 var file_proto_node_v1_node_service_proto_depIdxs = []int32{
 	0,  // 0: node.v1.NodeService.Term:input_type -> node.v1.TermRequest
@@ -861,14 +970,16 @@ var file_proto_node_v1_node_service_proto_depIdxs = []int32{
 	6,  // 3: node.v1.NodeService.ConfirmBootstrap:input_type -> node.v1.ConfirmBootstrapRequest
 	8,  // 4: node.v1.NodeService.Digest:input_type -> node.v1.DigestRequest
 	10, // 5: node.v1.NodeService.Leave:input_type -> node.v1.LeaveRequest
-	1,  // 6: node.v1.NodeService.Term:output_type -> node.v1.TermResponse
-	3,  // 7: node.v1.NodeService.ReadIndex:output_type -> node.v1.ReadIndexResponse
-	5,  // 8: node.v1.NodeService.Status:output_type -> node.v1.StatusResponse
-	7,  // 9: node.v1.NodeService.ConfirmBootstrap:output_type -> node.v1.ConfirmBootstrapResponse
-	9,  // 10: node.v1.NodeService.Digest:output_type -> node.v1.DigestResponse
-	11, // 11: node.v1.NodeService.Leave:output_type -> node.v1.LeaveResponse
-	6,  // [6:12] is the sub-list for method output_type
-	0,  // [0:6] is the sub-list for method input_type
+	12, // 6: node.v1.NodeService.Remove:input_type -> node.v1.RemoveRequest
+	1,  // 7: node.v1.NodeService.Term:output_type -> node.v1.TermResponse
+	3,  // 8: node.v1.NodeService.ReadIndex:output_type -> node.v1.ReadIndexResponse
+	5,  // 9: node.v1.NodeService.Status:output_type -> node.v1.StatusResponse
+	7,  // 10: node.v1.NodeService.ConfirmBootstrap:output_type -> node.v1.ConfirmBootstrapResponse
+	9,  // 11: node.v1.NodeService.Digest:output_type -> node.v1.DigestResponse
+	11, // 12: node.v1.NodeService.Leave:output_type -> node.v1.LeaveResponse
+	13, // 13: node.v1.NodeService.Remove:output_type -> node.v1.RemoveResponse
+	7,  // [7:14] is the sub-list for method output_type
+	0,  // [0:7] is the sub-list for method input_type
 	0,  // [0:0] is the sub-list for extension type_name
 	0,  // [0:0] is the sub-list for extension extendee
 	0,  // [0:0] is the sub-list for field type_name
@@ -885,7 +996,7 @@ func file_proto_node_v1_node_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_node_v1_node_service_proto_rawDesc), len(file_proto_node_v1_node_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

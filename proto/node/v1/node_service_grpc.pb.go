@@ -29,6 +29,7 @@ const (
 	NodeService_ConfirmBootstrap_FullMethodName = "/node.v1.NodeService/ConfirmBootstrap"
 	NodeService_Digest_FullMethodName           = "/node.v1.NodeService/Digest"
 	NodeService_Leave_FullMethodName            = "/node.v1.NodeService/Leave"
+	NodeService_Remove_FullMethodName           = "/node.v1.NodeService/Remove"
 )
 
 // NodeServiceClient is the client API for NodeService service.
@@ -55,6 +56,9 @@ type NodeServiceClient interface {
 	Digest(ctx context.Context, in *DigestRequest, opts ...grpc.CallOption) (*DigestResponse, error)
 	// Leave tells the node to leave the cluster and end; it answers with each step.
 	Leave(ctx context.Context, in *LeaveRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LeaveResponse], error)
+	// Remove takes a member out of the cluster, or its vote. The leader alone does it;
+	// others answer UNAVAILABLE. FAILED_PRECONDITION says why it may not be.
+	Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveResponse, error)
 }
 
 type nodeServiceClient struct {
@@ -134,6 +138,16 @@ func (c *nodeServiceClient) Leave(ctx context.Context, in *LeaveRequest, opts ..
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type NodeService_LeaveClient = grpc.ServerStreamingClient[LeaveResponse]
 
+func (c *nodeServiceClient) Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveResponse)
+	err := c.cc.Invoke(ctx, NodeService_Remove_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NodeServiceServer is the server API for NodeService service.
 // All implementations should embed UnimplementedNodeServiceServer
 // for forward compatibility.
@@ -158,6 +172,9 @@ type NodeServiceServer interface {
 	Digest(context.Context, *DigestRequest) (*DigestResponse, error)
 	// Leave tells the node to leave the cluster and end; it answers with each step.
 	Leave(*LeaveRequest, grpc.ServerStreamingServer[LeaveResponse]) error
+	// Remove takes a member out of the cluster, or its vote. The leader alone does it;
+	// others answer UNAVAILABLE. FAILED_PRECONDITION says why it may not be.
+	Remove(context.Context, *RemoveRequest) (*RemoveResponse, error)
 }
 
 // UnimplementedNodeServiceServer should be embedded to have
@@ -184,6 +201,9 @@ func (UnimplementedNodeServiceServer) Digest(context.Context, *DigestRequest) (*
 }
 func (UnimplementedNodeServiceServer) Leave(*LeaveRequest, grpc.ServerStreamingServer[LeaveResponse]) error {
 	return status.Error(codes.Unimplemented, "method Leave not implemented")
+}
+func (UnimplementedNodeServiceServer) Remove(context.Context, *RemoveRequest) (*RemoveResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Remove not implemented")
 }
 func (UnimplementedNodeServiceServer) testEmbeddedByValue() {}
 
@@ -306,6 +326,24 @@ func _NodeService_Leave_Handler(srv interface{}, stream grpc.ServerStream) error
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type NodeService_LeaveServer = grpc.ServerStreamingServer[LeaveResponse]
 
+func _NodeService_Remove_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServiceServer).Remove(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeService_Remove_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServiceServer).Remove(ctx, req.(*RemoveRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // NodeService_ServiceDesc is the grpc.ServiceDesc for NodeService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -332,6 +370,10 @@ var NodeService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Digest",
 			Handler:    _NodeService_Digest_Handler,
+		},
+		{
+			MethodName: "Remove",
+			Handler:    _NodeService_Remove_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
