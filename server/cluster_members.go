@@ -75,6 +75,17 @@ func (s *Server) GetStatus(ctx context.Context, _ *clusterv1.GetStatusRequest) (
 	return resp, nil
 }
 
+// before orders members, voters first, each by name.
+func before(a, b Member) int {
+	if a.Voter != b.Voter {
+		if a.Voter {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.ID, b.ID))
+}
+
 // memberMessages words the members, voters first, each by name.
 func memberMessages(members []Member) []*clusterv1.Member {
 	var newest, level uint64
@@ -88,15 +99,7 @@ func memberMessages(members []Member) []*clusterv1.Member {
 		}
 	}
 	members = slices.Clone(members)
-	slices.SortFunc(members, func(a, b Member) int {
-		if a.Voter != b.Voter {
-			if a.Voter {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.ID, b.ID))
-	})
+	slices.SortFunc(members, before)
 	messages := make([]*clusterv1.Member, 0, len(members))
 	for _, m := range members {
 		message := &clusterv1.Member{

@@ -462,10 +462,10 @@ func TestLeave(t *testing.T) {
 		got, err := all(d.operate().Leave(d.ctx, &clusterv1.LeaveRequest{Node: node, Force: force}))
 		return stepsOf(got), err
 	}
-	if got, err := leave("", false); err != nil || got != "drained; it has left" || d.cluster.asked() != "leave "+idA+" force=false" {
+	if got, err := leave("", false); err != nil || got != "drained" || d.cluster.asked() != "leave "+idA+" force=false" {
 		t.Errorf("%s, %v", got, err)
 	}
-	if got, err := leave("b", true); err != nil || got != "drained; it has left" || d.cluster.asked() != "leave "+idB+" force=true" {
+	if got, err := leave("b", true); err != nil || got != "drained" || d.cluster.asked() != "leave "+idB+" force=true" {
 		t.Errorf("%s, %v", got, err)
 	}
 	_, err := leave("nope", true)
@@ -477,7 +477,7 @@ func TestLeave(t *testing.T) {
 
 	// One that is gone is removed without it, from any node.
 	d.cluster.leave = func(func(string)) error { return fmt.Errorf("%w: connection refused", ErrUnreachable) }
-	const told = "it cannot be reached, so it is removed without it: wipe its data folder before it starts again; it has left"
+	const told = "the node cannot be reached, so it is removed without it; the node is removed: wipe its data folder before it starts again"
 	if got, err := leave("c", true); err != nil || got != told || d.cluster.asked() != "leave "+idC+" force=true; remove "+idC+" force=true" {
 		t.Errorf("%s, %v", got, err)
 	}

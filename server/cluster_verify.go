@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ func (s *Server) Verify(ctx context.Context, _ *clusterv1.VerifyRequest) (*clust
 	if err != nil {
 		return nil, err
 	}
+	slices.SortFunc(members, before)
 	revision, err := s.writeAt(ctx, &fsm.Checkpoint{})
 	if err != nil {
 		return nil, err

@@ -73,7 +73,7 @@ func (f *fakeCluster) Promote(context.Context, *clusterv1.PromoteRequest) (*clus
 
 func (f *fakeCluster) Demote(_ context.Context, r *clusterv1.DemoteRequest) (*clusterv1.DemoteResponse, error) {
 	if !r.GetForce() {
-		return nil, status.Error(codes.FailedPrecondition, "1 of 2 voters would be left")
+		return nil, status.Error(codes.FailedPrecondition, "1 of 2 voters would be left: force it")
 	}
 	return &clusterv1.DemoteResponse{}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
@@ -130,7 +131,7 @@ Only operators may. What happens is told on stderr, line by line.`,
 // adviseForce says how to do what was refused for the quorum's sake.
 func adviseForce(err error, forced bool) error {
 	var failed *failure
-	if errors.As(err, &failed) && status.Code(err) == codes.FailedPrecondition && failed.hint == "" && !forced {
+	if errors.As(err, &failed) && strings.Contains(failed.message, "force it") && !forced {
 		failed.hint = "remit members shows who is there; --force does it all the same"
 	}
 	return err

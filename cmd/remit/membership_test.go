@@ -48,9 +48,9 @@ func TestLeaveCommand(t *testing.T) {
 	if got := last[*clusterv1.LeaveRequest](t, f); got.GetNode() != "b" || !got.GetForce() {
 		t.Errorf("sent %v", got)
 	}
-	f.cluster.steps, f.cluster.failAfter = nil, status.Error(codes.FailedPrecondition, "1 of 2 voters would be left")
-	fails(t, "remit: 1 of 2 voters would be left\nhint: remit members shows who is there; --force does it all the same\n", "leave", "b")
-	fails(t, "remit: 1 of 2 voters would be left\n", "leave", "b", "--force")
+	f.cluster.steps, f.cluster.failAfter = nil, status.Error(codes.FailedPrecondition, "1 of 2 voters would be left: force it")
+	fails(t, "remit: 1 of 2 voters would be left: force it\nhint: remit members shows who is there; --force does it all the same\n", "leave", "b")
+	fails(t, "remit: 1 of 2 voters would be left: force it\n", "leave", "b", "--force")
 	fails(t, "remit: unexpected argument \"c\"\nhint: remit leave --help shows how\n", "leave", "b", "c")
 }
 
@@ -63,7 +63,7 @@ func TestVotes(t *testing.T) {
 	}
 	fails(t, "remit: node \"nope\" is no member of the cluster: name one by its id or its name\nhint: remit members shows what there is\n", "transfer-leadership", "nope")
 	prints(t, "b is a voter\n", "promote", "b")
-	fails(t, "remit: 1 of 2 voters would be left\nhint: remit members shows who is there; --force does it all the same\n", "demote", "b")
+	fails(t, "remit: 1 of 2 voters would be left: force it\nhint: remit members shows who is there; --force does it all the same\n", "demote", "b")
 	prints(t, "b is a replica\n", "demote", "b", "--force")
 	prints(t, "{}\n", "demote", "b", "--force", "-o", "json")
 }
