@@ -42,6 +42,8 @@ type memoryLog struct {
 	before   func(ctx context.Context, kind fsm.Kind) error // an error stops the command
 	after    func() error                                   // an error hides its result
 	onRead   func(ctx context.Context) (uint64, error)      // in place of ReadIndex
+	onLeader func() (grpc.ClientConnInterface, bool, error) // in place of Leader
+	replicas []*replica
 }
 
 var errUnknown = errors.New("the leader went away")
@@ -73,7 +75,11 @@ func (l *memoryLog) apply(command []byte) (any, uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.index += 3 // there are entries that are no commands
-	return l.store.Apply(&raft.Log{Index: l.index, Type: raft.LogCommand, Data: command}), l.index
+	entry := &raft.Log{Index: l.index, Type: raft.LogCommand, Data: command}
+	for _, r := range l.replicas {
+		r.receive(entry)
+	}
+	return l.store.Apply(entry), l.index
 }
 
 // put applies a command behind the server's back.
@@ -102,8 +108,14 @@ func (l *memoryLog) ReadIndex(ctx context.Context) (uint64, error) {
 	return index, ctx.Err()
 }
 
-// Leader is this node, always.
+// Leader is this node.
 func (l *memoryLog) Leader(context.Context) (grpc.ClientConnInterface, bool, error) {
+	l.mu.Lock()
+	onLeader := l.onLeader
+	l.mu.Unlock()
+	if onLeader != nil {
+		return onLeader()
+	}
 	return nil, true, nil
 }
 

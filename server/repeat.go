@@ -176,7 +176,7 @@ func (c *call) createdOrganisation(id fsm.ID, token string) (any, error) {
 	secret, hash := c.origin.seed.secret()
 	k, o, ok := c.state.Key(hash)
 	if !ok || o.ID != id {
-		return nil, status.Errorf(codes.AlreadyExists, "this request created organisation %s before, and the secret of its owner's key was in the answer then: "+
+		return nil, status.Errorf(codes.AlreadyExists, "this request created organisation %s before, and the secret of its key was in the answer then: "+
 			"if that is lost, delete the organisation and create another with a new %s", id, metadataRequestID)
 	}
 	key := keyMessage(k)
