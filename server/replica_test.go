@@ -111,7 +111,7 @@ func newFollowerAt(t testing.TB, level uint32) *follower {
 	leader := newNodeAt(t, level).ready()
 	store := fsm.NewStore(func(err error) { t.Errorf("the follower halted: %v", err) })
 	f := &follower{
-		node:    &node{t: t, log: leader.log, store: store, init: leader.init, logged: leader.logged, cluster: newFakeCluster()},
+		node:    &node{t: t, log: leader.log, store: store, init: leader.init, logged: leader.logged, cluster: newFakeCluster(level)},
 		replica: &replica{store: store}, leader: leader, links: &followingLog{leader: leader.log},
 	}
 	f.node.cluster.id = idB
