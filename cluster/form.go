@@ -122,7 +122,7 @@ type formView struct {
 // node of the list has confirmed it.
 func (n *Node) formView() formView {
 	f, b, belongs := n.forming.Load(), n.bond.Load(), n.cluster.Load()
-	seen, changed := n.gossip.seen()
+	seen, changed := n.gossip.everyone()
 	wait := func(format string, args ...any) formView {
 		return formView{reason: fmt.Sprintf(format, args...), changed: changed}
 	}
@@ -142,6 +142,9 @@ func (n *Node) formView() formView {
 	list, names := []uuid.UUID{n.id}, []string{peer{ID: n.id, Name: n.cfg.NodeName}.called()}
 	for _, s := range seen {
 		switch {
+		case n.gossip.ofAnother(s):
+			return wait("node %s belongs to cluster %s, and this node is bound to cluster %s, which node %s was about to form: remove the data folder of the one that is not to be part of its cluster",
+				s.called(), s.cluster, b.Cluster, b.Nodes[0])
 		case s.hasState && b != nil && s.cluster == b.Cluster:
 			return wait("cluster %s has started, and this node waits for its log: if this goes on, it is no member, so remove its data folder and join it", s.cluster)
 		case s.hasState:

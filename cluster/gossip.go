@@ -1,9 +1,7 @@
 package cluster
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log"
 	"log/slog"
@@ -11,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -64,6 +63,7 @@ type gossip struct {
 	blind   func(self, other uuid.UUID) bool
 	vanish  bool // without a word to others
 	quiet   occasionally
+	refusal atomic.Pointer[error] // the last of another cluster's node
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -74,6 +74,7 @@ type gossip struct {
 	mu      sync.Mutex
 	alive   map[uuid.UUID]sighting // other nodes
 	changed chan struct{}          // closed at the next change of alive
+	ended   bool                   // nothing is noted or logged any more
 
 	closeOnce sync.Once
 }
@@ -215,6 +216,9 @@ func (g *gossip) close() {
 		if err := g.list.Shutdown(); err != nil {
 			g.log.Warn("end gossip", "error", err)
 		}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.ended = true
 	})
 }
 
@@ -299,7 +303,8 @@ func (g *gossip) foreign(s sighting) error {
 	if !g.ofAnother(s) {
 		return nil
 	}
-	err := fmt.Errorf("node %s at %s belongs to cluster %s, and this node to cluster %s", cmp.Or(s.Name, s.ID.String()), s.GossipAddr, s.cluster, *own)
+	err := refused("node %s at %s belongs to cluster %s, and this node to cluster %s", s.called(), s.GossipAddr, s.cluster, *own)
+	g.refusal.Store(&err)
 	if g.quiet.now("foreign " + s.cluster.String()) {
 		g.log.Warn("a node of another cluster is refused: two clusters never become one", "error", err)
 	}
@@ -325,23 +330,19 @@ func (g *gossip) MergeRemoteState([]byte, bool) {}
 // NotifyAlive refuses nodes of another cluster, wherever they were heard of.
 func (g *gossip) NotifyAlive(node *memberlist.Node) error {
 	s, err := sightingOf(node)
-	switch {
-	case err != nil:
+	if err != nil || s.ID == g.node.id {
 		return err
-	case s.ID == g.node.id:
-		return nil
-	case g.blind != nil && g.blind(g.node.id, s.ID):
-		return errors.New("not seen")
 	}
 	// memberlist tells of no change of a node that is refused, nor of one back.
-	g.mu.Lock()
-	if known, ok := g.alive[s.ID]; ok && known.cluster != s.cluster {
-		known.cluster = s.cluster
-		g.alive[s.ID] = known
-		g.wake()
-	}
-	g.mu.Unlock()
-	return g.foreign(s)
+	g.heard(func() {
+		if known, ok := g.alive[s.ID]; ok && known.cluster != s.cluster {
+			known.cluster = s.cluster
+			g.alive[s.ID] = known
+			g.wake()
+		}
+		err = g.foreign(s)
+	})
+	return err
 }
 
 // NotifyMerge refuses the first exchange with a node of another cluster. Such a
@@ -358,7 +359,7 @@ func (g *gossip) NotifyMerge(nodes []*memberlist.Node) error {
 			return nil
 		}
 		if node.State == memberlist.StateAlive && refused == nil {
-			refused = g.foreign(s)
+			g.heard(func() { refused = g.foreign(s) })
 		}
 	}
 	return refused
@@ -367,21 +368,23 @@ func (g *gossip) NotifyMerge(nodes []*memberlist.Node) error {
 // NotifyConflict hears of a node at another address than the one it is known at.
 // That settles as soon as the old address is known to be dead.
 func (g *gossip) NotifyConflict(existing, other *memberlist.Node) {
-	if g.quiet.now("conflict " + existing.Name) {
-		g.log.Info("a node is said to be at two addresses: it was restarted with another one, or one data folder is a copy of the other",
-			"peer_id", existing.Name, "address", existing.Address(), "other_address", other.Address())
-	}
+	g.heard(func() {
+		if g.quiet.now("conflict " + existing.Name) {
+			g.log.Info("a node is said to be at two addresses: it was restarted with another one, or one data folder is a copy of the other",
+				"peer_id", existing.Name, "address", existing.Address(), "other_address", other.Address())
+		}
+	})
 }
 
 // NotifyJoin hears of a node that is there.
 func (g *gossip) NotifyJoin(node *memberlist.Node) {
-	if s, ok := g.see(node); ok {
+	g.see(node, func(s sighting) {
 		g.log.Info("node found", "peer", s.Name, "peer_id", s.ID.String(), "raft_addr", s.RaftAddr)
-	}
+	})
 }
 
 // NotifyUpdate hears of a node that says something else of itself.
-func (g *gossip) NotifyUpdate(node *memberlist.Node) { g.see(node) }
+func (g *gossip) NotifyUpdate(node *memberlist.Node) { g.see(node, func(sighting) {}) }
 
 // NotifyLeave hears of a node that is gone.
 func (g *gossip) NotifyLeave(node *memberlist.Node) {
@@ -389,30 +392,39 @@ func (g *gossip) NotifyLeave(node *memberlist.Node) {
 	if err != nil {
 		return
 	}
-	g.mu.Lock()
-	s, known := g.alive[id]
-	delete(g.alive, id)
-	g.wake()
-	g.mu.Unlock()
-	if known {
-		g.log.Info("node is gone", "peer", s.Name, "peer_id", s.ID.String())
-	}
+	g.heard(func() {
+		if s, known := g.alive[id]; known {
+			delete(g.alive, id)
+			g.wake()
+			g.log.Info("node is gone", "peer", s.Name, "peer_id", s.ID.String())
+		}
+	})
 }
 
-// see notes what a node says of itself.
-func (g *gossip) see(node *memberlist.Node) (sighting, bool) {
+// see notes what another node says of itself.
+func (g *gossip) see(node *memberlist.Node, then func(sighting)) {
 	s, err := sightingOf(node)
 	if err != nil || s.ID == g.node.id {
-		return s, false
+		return
 	}
+	g.heard(func() {
+		g.alive[s.ID] = s
+		g.wake()
+		if own := g.node.cluster.Load(); own == nil || s.cluster == *own {
+			g.node.peers.put(s.peer)
+		}
+		then(s)
+	})
+}
+
+// heard does what news ask for, with the lock held. News come even after the end,
+// when nothing may be written any more.
+func (g *gossip) heard(news func()) {
 	g.mu.Lock()
-	g.alive[s.ID] = s
-	g.wake()
-	g.mu.Unlock()
-	if own := g.node.cluster.Load(); own == nil || s.cluster == *own {
-		g.node.peers.put(s.peer)
+	defer g.mu.Unlock()
+	if !g.ended {
+		news()
 	}
-	return s, true
 }
 
 // wake tells who waits for a change. The lock is held.
@@ -421,8 +433,15 @@ func (g *gossip) wake() {
 	g.changed = make(chan struct{})
 }
 
-// seen returns the nodes that are there and not another cluster's, by id, and what is closed when that changes.
-func (g *gossip) seen() ([]sighting, <-chan struct{}) {
+// seen returns the nodes that are there and not another cluster's, by id.
+func (g *gossip) seen() []sighting {
+	all, _ := g.everyone()
+	return slices.DeleteFunc(all, g.ofAnother)
+}
+
+// everyone returns the nodes that are there, by id, and what is closed when that
+// changes.
+func (g *gossip) everyone() ([]sighting, <-chan struct{}) {
 	if g == nil {
 		return nil, nil
 	}
@@ -430,7 +449,7 @@ func (g *gossip) seen() ([]sighting, <-chan struct{}) {
 	defer g.mu.Unlock()
 	all := make([]sighting, 0, len(g.alive))
 	for _, s := range g.alive {
-		if !g.ofAnother(s) {
+		if g.blind == nil || !g.blind(g.node.id, s.ID) {
 			all = append(all, s)
 		}
 	}

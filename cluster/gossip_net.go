@@ -95,11 +95,13 @@ func (l gossipLog) Write(b []byte) (int, error) {
 	if !found {
 		level, text = "", line
 	}
-	if level == "[ERR" && strings.Contains(text, "crypt") && l.g.quiet.now("encryption") {
-		l.g.log.Warn("gossip cannot be understood: the nodes have different gossip keys, or one has none", "component", "gossip", "error", text)
-		return len(b), nil
-	}
-	l.g.log.Debug(text, "component", "gossip")
+	l.g.heard(func() {
+		if level == "[ERR" && strings.Contains(text, "crypt") && l.g.quiet.now("encryption") {
+			l.g.log.Warn("gossip cannot be understood: the nodes have different gossip keys, or one has none", "component", "gossip", "error", text)
+			return
+		}
+		l.g.log.Debug(text, "component", "gossip")
+	})
 	return len(b), nil
 }
 

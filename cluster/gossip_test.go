@@ -28,8 +28,7 @@ func gossipConfig(t testing.TB, name string, seeds ...string) Config {
 
 // sees reports whether the node sees exactly these others.
 func sees(n *Node, others ...*Node) bool {
-	seen, _ := n.gossip.seen()
-	if len(seen) != len(others) {
+	if len(n.gossip.seen()) != len(others) {
 		return false
 	}
 	for _, other := range others {

@@ -54,8 +54,7 @@ func (g *gossip) look() {
 }
 
 func (g *gossip) alone() bool {
-	seen, _ := g.seen()
-	return len(seen) == 0
+	return len(g.seen()) == 0
 }
 
 // missing reports whether the node sees fewer others than it should.
@@ -72,7 +71,7 @@ func (g *gossip) missing() bool {
 		})
 	}
 	if f := n.forming.Load(); f != nil {
-		seen, _ := g.seen()
+		seen := g.seen()
 		if len(seen)+1 < f.Expect {
 			return true
 		}
@@ -133,7 +132,13 @@ func (g *gossip) call(ctx context.Context, address string) error {
 	if len(resolved) == 0 {
 		return nil // the node itself
 	}
-	_, err = g.list.Join(resolved)
+	if _, err = g.list.Join(resolved); err == nil {
+		return nil
+	}
+	// memberlist keeps the words of an error alone.
+	if refusal := g.refusal.Load(); refusal != nil && strings.Contains(err.Error(), (*refusal).Error()) {
+		return *refusal
+	}
 	return err
 }
 

@@ -175,7 +175,7 @@ type options struct {
 	transferPatience time.Duration
 	// address changes the address by which a node reaches another.
 	address func(from, to uuid.UUID, address string) (string, error)
-	// blind keeps a node from seeing another by gossip.
+	// blind keeps a node from seeing another that it gossips with.
 	blind func(self, other uuid.UUID) bool
 	// vanish keeps a node that closes from telling others, as if it were killed.
 	vanish bool
