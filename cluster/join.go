@@ -26,25 +26,6 @@ const (
 	joinLater = 2 * time.Second
 )
 
-// ErrRefused marks what the cluster will not do as things are. The message says
-// why, and what to do.
-var ErrRefused = errors.New("refused")
-
-// refusal is an ErrRefused with its own words.
-type refusal string
-
-func refused(format string, args ...any) error { return refusal(fmt.Sprintf(format, args...)) }
-
-func (r refusal) Error() string        { return string(r) }
-func (r refusal) Is(target error) bool { return target == ErrRefused }
-
-// A NewMember is a node that asks to be taken in.
-type NewMember struct {
-	ID, RaftAddr string
-	Replica      bool
-	Level        uint32 // the newest it supports
-}
-
 // Join makes this node part of the cluster that gossips at the address, and returns
 // when it is a member of it as it wants to be: a voter that has caught up, or a
 // replica. Over conn, which leads to a member's API, add asks the cluster to take the
