@@ -34,7 +34,7 @@ var (
 // command's log index. The command must not be changed afterwards.
 //
 // An error is, by errors.Is, one of ErrNotLeader, ErrNotApplied, ErrUnknown and
-// ErrTooLarge.
+// ErrTooLarge. One that is ErrLowDisk is ErrNotApplied too.
 func (n *Node) Apply(ctx context.Context, command []byte) (result any, revision uint64, err error) {
 	if len(command) > MaxCommandSize {
 		return nil, 0, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(command), MaxCommandSize)
@@ -47,6 +47,9 @@ func (n *Node) Apply(ctx context.Context, command []byte) (result any, revision 
 	}
 	if n.raft.State() != raft.Leader {
 		return nil, 0, ErrNotLeader
+	}
+	if err := n.disk.refusal(); err != nil {
+		return nil, 0, err
 	}
 	var future raft.ApplyFuture
 	err = n.await(ctx, func() error {

@@ -4,6 +4,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -103,6 +104,10 @@ type Config struct {
 	// HungStoreTimeout is how long a write to the log may take (default 10 s). After
 	// that the disk counts as hung, and the node fails as if the write had.
 	HungStoreTimeout time.Duration
+	// MinFreeDisk is the number of free bytes below which the disk of the data folder
+	// is low (default 256 MiB), until a quarter more is free. A leader whose disk is
+	// low hands leadership over, or refuses commands where no other voter can lead.
+	MinFreeDisk uint64
 }
 
 // Description is what is above the log: the part of a node's status that this
@@ -126,6 +131,7 @@ type Node struct {
 	store     *store
 	snapshots *snapshots
 	transfers *transfers
+	disk      *disk
 	peers     *peers
 	listener  *listener
 	transport *raft.NetworkTransport
@@ -171,6 +177,9 @@ type options struct {
 	store         storeOptions
 	afterSnapshot func(id string)
 	voters        voterConfirmer
+	// freeDisk measures the room on a disk, every diskInterval.
+	freeDisk     func(path string) (uint64, error)
+	diskInterval time.Duration
 	// transferPatience is how long a follower may make no progress with a snapshot.
 	transferPatience time.Duration
 	// address changes the address by which a node reaches another.
@@ -299,6 +308,7 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 	close(n.started)
 
 	go n.takeSnapshots()
+	go n.watchDisk(cmp.Or(opts.diskInterval, diskInterval))
 	if n.isSoleVoter() {
 		n.campaign()
 	}

@@ -35,6 +35,7 @@ func (n *Node) status() *nodev1.StatusResponse {
 		s.AgeMs = int64(d.Age / time.Millisecond)
 	}
 	s.SnapshotIndex, _ = strconv.ParseUint(n.raft.Stats()["last_snapshot_index"], 10, 64)
+	s.LowDisk, s.FreeDiskBytes, s.RefusesWrites = n.disk.low.Load(), n.disk.free.Load(), n.disk.refuses.Load()
 	if info, err := os.Stat(n.dir.file(logFile)); err == nil {
 		s.LogBytes = uint64(info.Size())
 	}

@@ -37,6 +37,9 @@ func (c *Config) setStorageDefaults() {
 	if c.HungStoreTimeout == 0 {
 		c.HungStoreTimeout = defaultHungStoreTimeout
 	}
+	if c.MinFreeDisk == 0 {
+		c.MinFreeDisk = defaultMinFreeDisk
+	}
 }
 
 // openStorage opens the log and the snapshots of the data folder.
@@ -61,6 +64,11 @@ func (n *Node) openStorage(opts options, raftLog hclog.Logger) (err error) {
 		newest := n.snapshots.newest()
 		return n.transfers.keeping(func(lowest uint64) error { return cut(min(lowest, newest.index)) })
 	}
+	n.disk = &disk{path: n.cfg.DataDir, log: n.log, minimum: n.cfg.MinFreeDisk, measure: freeDisk}
+	if opts.freeDisk != nil {
+		n.disk.measure = opts.freeDisk
+	}
+	n.disk.look()
 	// The log's entry is durable before Bootstrap can write a cluster id: see requireLog.
 	if err = syncDir(n.cfg.DataDir); err != nil {
 		return fmt.Errorf("sync data folder %s: %w", n.cfg.DataDir, err)
