@@ -129,7 +129,7 @@ func (o *serveOptions) run(cmd *cobra.Command) (err error) {
 	stderr := cmd.ErrOrStderr()
 	o.node.Logger = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	o.node.Halt = func(err error) {
-		fmt.Fprintf(stderr, "remit: this node cannot go on: %v\n", err)
+		lastWord(stderr, err)
 		os.Exit(exitError)
 	}
 	o.node.Bootstrap = o.dev || o.bootstrapExpect == 1
