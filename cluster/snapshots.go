@@ -20,6 +20,10 @@ import (
 const (
 	retainedSnapshots = 2
 	unfinishedSuffix  = ".tmp"
+	stateFile         = "state.bin" // of each snapshot, by Raft's name
+	// snapshotSyncStep is how much of a snapshot is written before that is synced. The
+	// log is on the same disk: its syncs wait for what the kernel has saved up.
+	snapshotSyncStep = 1 << 20
 )
 
 // snapshots is Raft's snapshot folder with five things added: what a crash left
@@ -157,7 +161,10 @@ func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, con
 		s.log.Error("a write of a snapshot does not return; its disk is slow or hangs",
 			"snapshot", filepath.Join(s.path, files.ID()), "for", s.hungAfter.String())
 	})
-	if err := sink.restrict(); err != nil {
+	if err = sink.restrict(); err == nil {
+		sink.state, err = os.Open(filepath.Join(sink.folder(), stateFile))
+	}
+	if err != nil {
 		return nil, errors.Join(err, sink.Cancel())
 	}
 	return sink, nil
@@ -169,6 +176,7 @@ type snapshotSink struct {
 	dog   *watchdog
 	index uint64
 	size  uint64
+	state *os.File // the file that is written, to sync it
 }
 
 // folder is where the snapshot is written.
@@ -195,7 +203,7 @@ func (s *snapshotSink) restrict() error {
 
 // Cancel ends the snapshot and removes it, even where what was written cannot be flushed.
 func (s *snapshotSink) Cancel() error {
-	defer s.dog.stop()
+	defer s.release()
 	return s.dog.watch(func() error {
 		return errors.Join(s.SnapshotSink.Cancel(), os.RemoveAll(s.folder()))
 	})
@@ -206,10 +214,15 @@ func (s *snapshotSink) Write(p []byte) (written int, err error) {
 		return 0, context.Cause(s.store.ctx)
 	}
 	err = s.dog.watch(func() error {
-		written, err = s.SnapshotSink.Write(p)
-		return err
+		if written, err = s.SnapshotSink.Write(p); err != nil {
+			return err
+		}
+		before := s.size
+		if s.size += uint64(written); s.size/snapshotSyncStep > before/snapshotSyncStep {
+			return s.state.Sync()
+		}
+		return nil
 	})
-	s.size += uint64(written)
 	return written, err
 }
 
@@ -219,7 +232,7 @@ func (s *snapshotSink) Close() error {
 	if s.store.ctx.Err() != nil {
 		return errors.Join(context.Cause(s.store.ctx), s.Cancel())
 	}
-	defer s.dog.stop()
+	defer s.release()
 	if err := s.dog.watch(s.finish); err != nil {
 		return err
 	}
@@ -228,6 +241,14 @@ func (s *snapshotSink) Close() error {
 		s.store.afterSnapshot(s.ID())
 	}
 	return nil
+}
+
+// release ends what a snapshot has beside its files.
+func (s *snapshotSink) release() {
+	s.dog.stop()
+	if s.state != nil {
+		_ = s.state.Close() // only syncs go through it
+	}
 }
 
 // finish makes the snapshot durable.

@@ -113,3 +113,29 @@ func TestSnapshotsAreTheOwners(t *testing.T) {
 		t.Errorf("%d files and folders seen, want 4 (%v)", seen, err)
 	}
 }
+
+// TestSnapshotIsSyncedAsItIsWritten asks the kernel how much it has saved up.
+func TestSnapshotIsSyncedAsItIsWritten(t *testing.T) {
+	if !kernelTellsDirtyPages(t) {
+		t.Skip("this kernel or file system does not tell which pages are dirty")
+	}
+	fsm := &listFSM{}
+	n := startTest(t, testConfig(t.TempDir(), fsm), options{})
+	mustApply(t, n, "c")
+	fsm.persist = func(sink raft.SnapshotSink) error {
+		piece := make([]byte, snapshotSyncStep/4)
+		for i := range 20 {
+			if _, err := sink.Write(piece); err != nil {
+				return err
+			}
+			dirty, err := dirtyPages(filepath.Join(sink.(*snapshotSink).folder(), stateFile))
+			if limit := uint64(snapshotSyncStep / os.Getpagesize()); err != nil || dirty > limit {
+				t.Errorf("after %d pieces %d pages are not on the disk, at most %d should be (%v)", i+1, dirty, limit, err)
+			}
+		}
+		return sink.Close()
+	}
+	if err := n.raft.Snapshot().Error(); err != nil {
+		t.Error(err)
+	}
+}
