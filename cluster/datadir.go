@@ -20,6 +20,7 @@ const (
 	epochFile     = "epoch"
 	bondFile      = "bootstrap.json"
 	leftFile      = "left"
+	recoverFile   = "recovering"
 	logFile       = "raft.db"
 	snapshotDir   = "snapshots"
 )
@@ -215,6 +216,17 @@ func (d *dataDir) requireNotLeft() error {
 	}
 	return nil
 }
+
+// requireRecovered refuses a folder in which a recovery was interrupted.
+func (d *dataDir) requireRecovered() error {
+	if _, err := os.Stat(d.file(recoverFile)); !errors.Is(err, os.ErrNotExist) {
+		return errors.Join(err, fmt.Errorf("the recovery of data folder %s was interrupted: run it again", d.path))
+	}
+	return nil
+}
+
+// markRecovering makes the folder one that does not open until it is recovered.
+func (d *dataDir) markRecovering(id uuid.UUID) error { return writeID(d.file(recoverFile), id) }
 
 // markLeft makes the folder one whose node has left its cluster, for ever.
 func (n *Node) markLeft() error { return writeID(n.dir.file(leftFile), n.id) }

@@ -229,7 +229,7 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 	if n.dir, err = openDataDir(cfg.DataDir); err != nil {
 		return nil, err
 	}
-	if err = n.dir.requireNotLeft(); err != nil {
+	if err = errors.Join(n.dir.requireNotLeft(), n.dir.requireRecovered()); err != nil {
 		return nil, err
 	}
 	if err = n.dir.requireLog(); err != nil {
