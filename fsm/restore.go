@@ -13,8 +13,9 @@ type restore struct {
 	state        State
 	keys         map[ID][]*Key // by the project's id
 	organisation *Organisation
-	project      *draft
-	last         index.Assignment // of the project
+	project      *Project
+	assignments  *index.Loader    // of the project
+	last         index.Assignment // of them
 }
 
 func (b *restore) add(kind recordKind, data []byte) error {
@@ -132,7 +133,7 @@ func (b *restore) addProject(r *projectRecord) error {
 			p.keys.tree.Set(k.place(), k)
 		}
 	}
-	b.project, b.last = &draft{Project: p, builder: p.assignments.Build()}, index.Assignment{}
+	b.project, b.assignments, b.last = &p, new(index.Loader), index.Assignment{}
 	return nil
 }
 
@@ -209,7 +210,7 @@ func (b *restore) addAssignment(r *assignmentRecord) error {
 	if !b.given(highest) {
 		return fmt.Errorf("%q on %q cannot hold number %d", r.Principal, excerpt(uri), highest)
 	}
-	b.project.builder.Put(r.Principal, uri, string(value))
+	b.assignments.Add(r.Principal, uri, string(value))
 	return nil
 }
 
@@ -217,9 +218,9 @@ func (b *restore) finishProject() {
 	if b.project == nil {
 		return
 	}
-	p := b.project.Project
-	p.assignments = b.project.builder.Index()
-	b.organisation.projects.tree.Set(p.Name, &p)
+	p := b.project
+	p.assignments = b.assignments.Index()
+	b.organisation.projects.tree.Set(p.Name, p)
 	b.organisation.names.tree.Set(p.ID.key(), p.Name)
 	if p.sweep.Active || p.IsBuiltIn() && len(b.organisation.ending) > 0 {
 		scope := Scope{b.organisation.ID, p.ID}
