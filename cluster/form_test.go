@@ -329,3 +329,48 @@ func checkOneCluster(t *testing.T, nodes []*Node) {
 		t.Errorf("two clusters: %v", clusters)
 	}
 }
+
+// TestClusterMoves restarts a majority of a cluster at other addresses, once without
+// a word to the rest.
+func TestClusterMoves(t *testing.T) {
+	var nodes []*Node
+	var forms []<-chan formed
+	for i := range 3 {
+		var seeds []string
+		if i > 0 {
+			seeds = []string{nodes[0].GossipAddr()}
+		}
+		nodes = append(nodes, openTest(t, gossipConfig(t, fmt.Sprint("n", i), seeds...), options{vanish: true}))
+		forms = append(forms, form(t, nodes[i], Formation{Expect: 3}))
+	}
+	for _, answer := range forms {
+		if got := <-answer; got.err != nil {
+			t.Fatal(got.err)
+		}
+	}
+	waitOneCluster(t, nodes...)
+	for _, vanish := range []bool{false, true} {
+		for _, n := range nodes[:2] {
+			closeTest(t, n)
+		}
+		for i, n := range nodes[:2] {
+			cfg := n.cfg // with port 0
+			cfg.Seeds, cfg.FSM = nil, &listFSM{}
+			nodes[i] = openTest(t, cfg, options{vanish: vanish})
+		}
+		waitOneCluster(t, nodes...)
+		var last uint64
+		waitFor(t, "a write is taken", func() bool {
+			for _, n := range nodes {
+				if _, revision, err := n.Apply(t.Context(), []byte("moved")); err == nil {
+					last = revision
+					return true
+				}
+			}
+			return false
+		})
+		waitFor(t, "all nodes have it", func() bool {
+			return !slices.ContainsFunc(nodes, func(n *Node) bool { return n.cfg.FSM.Revision() < last })
+		})
+	}
+}

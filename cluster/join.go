@@ -97,26 +97,28 @@ func (n *Node) clusterAt(ctx context.Context, address string) ([]sighting, error
 	if err != nil {
 		return nil, err
 	}
-	seen := n.gossip.seen()
-	clusters := map[uuid.UUID][]sighting{}
-	named := uuid.Nil // the cluster of the node at the very address
-	for _, s := range seen {
+	// A log is named by cluster and epoch: nodes from before a recovery have another.
+	type logID struct{ cluster, epoch uuid.UUID }
+	logs := map[logID][]sighting{}
+	var there logID // that of the node at the very address
+	for _, s := range n.gossip.seen() {
 		if s.hasState {
-			clusters[s.cluster] = append(clusters[s.cluster], s)
+			id := logID{s.cluster, s.epoch}
+			logs[id] = append(logs[id], s)
 			if slices.Contains(resolved, s.GossipAddr) {
-				named = s.cluster
+				there = id
 			}
 		}
 	}
 	switch {
-	case named != uuid.Nil:
-		return clusters[named], nil
-	case len(clusters) == 1:
-		for _, members := range clusters {
+	case len(logs[there]) > 0:
+		return logs[there], nil
+	case len(logs) == 1:
+		for _, members := range logs {
 			return members, nil
 		}
-	case len(clusters) > 1:
-		return nil, refused("nodes of %d clusters are there, and none says that it is at %s: give the gossip address as remit members shows it", len(clusters), address)
+	case len(logs) > 1:
+		return nil, refused("nodes of %d clusters are there, or of one from before and after it was recovered, and none says that it is at %s: give the gossip address as remit members shows it", len(logs), address)
 	}
 	return nil, errors.New("the nodes there belong to no cluster yet: form one first")
 }
@@ -129,6 +131,8 @@ func (n *Node) adopt(cluster, epoch uuid.UUID) error {
 	switch {
 	case own != nil && *own != cluster:
 		return refused("this node belongs to cluster %s and cannot join cluster %s: remove its data folder first", own, cluster)
+	case n.HasState() && n.logEpoch() != epoch:
+		return refused("this node's log is from before cluster %s was recovered: remove its data folder, then let it join", cluster)
 	case n.HasState():
 		return nil
 	}

@@ -139,6 +139,32 @@ func TestJoinRefused(t *testing.T) {
 	}
 }
 
+// TestJoinAfterRecovery has nodes of one cluster with two logs.
+func TestJoinAfterRecovery(t *testing.T) {
+	leader := startAlone(t, "leader")
+	joiner := openTest(t, gossipConfig(t, "joiner"), options{})
+	if err := joiner.Join(t.Context(), leader.GossipAddr(), takesIn(t, leader), func(string) {}); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the joiner has state", joiner.HasState)
+	recovered := uuid.New()
+	leader.epoch.Store(&recovered)
+	waitFor(t, "the new epoch is known", func() bool { s, _ := joiner.gossip.find(leader.id); return s.epoch == recovered })
+	err := joiner.Join(t.Context(), leader.GossipAddr(), takesIn(t, leader), func(string) {})
+	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "recovered") {
+		t.Errorf("a node from before the recovery joins: %v", err)
+	}
+	// A new node follows the node that it was told of.
+	for _, n := range []*Node{leader, joiner} {
+		fresh := openTest(t, gossipConfig(t, "fresh"), options{})
+		members, err := fresh.findCluster(t.Context(), n.GossipAddr())
+		if err != nil || len(members) != 1 || members[0].ID != n.id || members[0].epoch != n.logEpoch() {
+			t.Errorf("at node %s: %+v, %v", n.cfg.NodeName, members, err)
+		}
+		closeTest(t, fresh)
+	}
+}
+
 func TestJoinWhere(t *testing.T) {
 	joiner := openTest(t, gossipConfig(t, "joiner"), options{})
 	free := openTest(t, gossipConfig(t, "free"), options{})
