@@ -48,7 +48,7 @@ be set by environment variables: --addr by REMIT_ADDR.`,
 		{"Say whose it is, and who may call:", []*cobra.Command{newOrganisationCommand(c), newProjectCommand(c), newKeyCommand(c)}},
 		{"Run the cluster:", []*cobra.Command{
 			newMembersCommand(c), newStatusCommand(c), newJoinCommand(patient), newLeaveCommand(patient), newTransferCommand(patient),
-			newPromoteCommand(patient), newDemoteCommand(patient), newSnapshotCommand(patient), newVerifyCommand(patient),
+			newPromoteCommand(patient), newDemoteCommand(patient), newSnapshotCommand(patient), newVerifyCommand(patient), newRecoverCommand(),
 		}},
 		{"", []*cobra.Command{newVersionCommand()}},
 	}
