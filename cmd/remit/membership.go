@@ -128,11 +128,16 @@ Only operators may. What happens is told on stderr, line by line.`,
 	return cmd
 }
 
-// adviseForce says how to do what was refused for the quorum's sake.
+// adviseForce says how to do what was refused for the quorum's sake, and what there
+// is to do where it is lost.
 func adviseForce(err error, forced bool) error {
 	var failed *failure
-	if errors.As(err, &failed) && strings.Contains(failed.message, "force it") && !forced {
+	switch {
+	case !errors.As(err, &failed):
+	case strings.Contains(failed.message, "force it") && !forced:
 		failed.hint = "remit members shows who is there; --force does it all the same"
+	case status.Code(err) == codes.Unavailable && strings.Contains(failed.message, "no leader"):
+		failed.hint = "remit members shows who is there: bring back a majority of the voters; if they are lost for good, see remit recover --help"
 	}
 	return err
 }

@@ -51,6 +51,8 @@ func TestLeaveCommand(t *testing.T) {
 	f.cluster.steps, f.cluster.failAfter = nil, status.Error(codes.FailedPrecondition, "1 of 2 voters would be left: force it")
 	fails(t, "remit: 1 of 2 voters would be left: force it\nhint: remit members shows who is there; --force does it all the same\n", "leave", "b")
 	fails(t, "remit: 1 of 2 voters would be left: force it\n", "leave", "b", "--force")
+	f.cluster.failAfter = status.Error(codes.Unavailable, "there is no leader to remove node b")
+	fails(t, "remit: there is no leader to remove node b\nhint: remit members shows who is there: bring back a majority of the voters; if they are lost for good, see remit recover --help\n", "leave", "b")
 	fails(t, "remit: unexpected argument \"c\"\nhint: remit leave --help shows how\n", "leave", "b", "c")
 }
 
