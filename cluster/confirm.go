@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/raft"
-	"google.golang.org/grpc/status"
 
 	nodev1 "github.com/remit-io/remit/proto/node/v1"
 )
@@ -85,7 +84,7 @@ func (c termConfirmer) whileLeader(ctx context.Context, term uint64) (context.Co
 func (c termConfirmer) ask(ctx context.Context, voter uuid.UUID, term uint64) error {
 	answer, err := c.node.nodeClient(voter).Term(ctx, &nodev1.TermRequest{})
 	if err != nil {
-		return fmt.Errorf("voter %s: %s", voter, status.Convert(err).Message())
+		return fmt.Errorf("voter %s: %s", voter, reasonOf(err))
 	}
 	if answer.GetTerm() != term {
 		return fmt.Errorf("voter %s is in term %d, this node in %d", voter, answer.GetTerm(), term)

@@ -35,7 +35,7 @@ func (n *Node) Leave(ctx context.Context, id string, force bool, step func(strin
 	}
 	stream, err := n.nodeClient(target).Leave(ctx, &nodev1.LeaveRequest{Force: force})
 	if err != nil {
-		return fmt.Errorf("node %s: %w: %s", id, ErrUnreachable, status.Convert(err).Message())
+		return fmt.Errorf("node %s: %w: %s", id, ErrUnreachable, reasonOf(err))
 	}
 	began := false
 	for {
@@ -50,11 +50,11 @@ func (n *Node) Leave(ctx context.Context, id string, force bool, step func(strin
 		case status.Code(err) == codes.FailedPrecondition:
 			return refusal(status.Convert(err).Message())
 		case !began && status.Code(err) == codes.Unavailable:
-			return fmt.Errorf("node %s: %w: %s", id, ErrUnreachable, status.Convert(err).Message())
+			return fmt.Errorf("node %s: %w: %s", id, ErrUnreachable, reasonOf(err))
 		case began && n.awaitRemoved(ctx, target):
 			return nil // it ended before it could say so
 		}
-		return fmt.Errorf("node %s did not leave: %s", id, status.Convert(err).Message())
+		return fmt.Errorf("node %s did not leave: %s", id, reasonOf(err))
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/raft"
-	"google.golang.org/grpc/status"
+	"google.golang.org/grpc"
 
 	nodev1 "github.com/remit-io/remit/proto/node/v1"
 )
@@ -92,15 +92,15 @@ func voterIDs(servers []raft.Server) []uuid.UUID {
 }
 
 // statusOf asks a node how it is.
-func (n *Node) statusOf(ctx context.Context, id uuid.UUID) (*nodev1.StatusResponse, error) {
+func (n *Node) statusOf(ctx context.Context, id uuid.UUID, options ...grpc.CallOption) (*nodev1.StatusResponse, error) {
 	if id == n.id {
 		return n.status(), n.Err()
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	answer, err := n.nodeClient(id).Status(ctx, &nodev1.StatusRequest{})
+	answer, err := n.nodeClient(id).Status(ctx, &nodev1.StatusRequest{}, options...)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s", ErrUnreachable, status.Convert(err).Message())
+		return nil, fmt.Errorf("%w: %s", ErrUnreachable, reasonOf(err))
 	}
 	return answer, nil
 }
@@ -230,7 +230,8 @@ func (n *Node) Add(ctx context.Context, node NewMember) (Member, error) {
 		n.peers.put(known)
 	}
 	server, isMember := find(servers, id)
-	is, err := n.statusOf(ctx, id)
+	// An earlier call may have failed, before the address was known.
+	is, err := n.statusOf(ctx, id, grpc.WaitForReady(true))
 	switch {
 	case err != nil:
 		// A member that nobody reaches counts for the quorum all the same.

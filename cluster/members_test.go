@@ -98,8 +98,16 @@ func TestJoinAndMembers(t *testing.T) {
 		t.Errorf("a member that was not reached: %+v", m)
 	}
 
-	if _, err := leader.Add(t.Context(), NewMember{ID: uuid.NewString(), RaftAddr: "127.0.0.1:1"}); !errors.Is(err, ErrUnreachable) {
+	absent, late := uuid.NewString(), c.add()
+	if _, err := leader.Add(t.Context(), NewMember{ID: absent, RaftAddr: "127.0.0.1:1"}); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "reached: call node "+absent) {
 		t.Errorf("a node that nobody reaches: %v", err)
+	}
+	// One that was looked for at a wrong address is found at the right one at once.
+	if _, err := leader.Add(t.Context(), NewMember{ID: late.ID(), RaftAddr: "127.0.0.1:1"}); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("a node at a wrong address: %v", err)
+	}
+	if _, err := leader.Add(t.Context(), NewMember{ID: late.ID(), RaftAddr: late.RaftAddr()}); err != nil {
+		t.Errorf("the node at its address: %v", err)
 	}
 	if _, err := second.Add(t.Context(), NewMember{ID: third.ID()}); !errors.Is(err, ErrNotLeader) {
 		t.Errorf("Add on a follower: %v", err)

@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/raft"
-	"google.golang.org/grpc/status"
 
 	nodev1 "github.com/remit-io/remit/proto/node/v1"
 )
@@ -179,7 +178,7 @@ func (n *Node) askLeader(ctx context.Context, leader uuid.UUID, changed <-chan s
 		err = cause
 	}
 	if err != nil {
-		return 0, fmt.Errorf("the leader %s did not say: %s", leader, status.Convert(err).Message())
+		return 0, fmt.Errorf("the leader %s did not say: %s", leader, reasonOf(err))
 	}
 	return answer.GetRevision(), nil
 }

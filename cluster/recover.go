@@ -41,7 +41,9 @@ const (
 // again: the marker goes first and is taken away last. The new epoch comes before
 // Raft's new configuration, so no folder lets its node lead alone and still speak to the
 // others.
-func Recover(cfg RecoverConfig) error { return recoverFolder(cfg, func(recoverStep) error { return nil }) }
+func Recover(cfg RecoverConfig) error {
+	return recoverFolder(cfg, func(recoverStep) error { return nil })
+}
 
 func recoverFolder(cfg RecoverConfig, step func(recoverStep) error) (err error) {
 	switch {

@@ -72,7 +72,7 @@ func (n *Node) tryRemoval(ctx context.Context, request *nodev1.RemoveRequest) er
 		case codes.FailedPrecondition:
 			return refusal(s.Message())
 		case codes.Unavailable:
-			err = fmt.Errorf("%w: %s", ErrNotLeader, s.Message())
+			err = fmt.Errorf("%w: %s", ErrNotLeader, reasonOf(answer))
 		default:
 			return fmt.Errorf("node %s: %s", id, s.Message())
 		}

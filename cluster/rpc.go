@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -102,6 +104,21 @@ func (c failedConn) Invoke(context.Context, string, any, any, ...grpc.CallOption
 
 func (c failedConn) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
 	return nil, status.Error(codes.Unavailable, c.err.Error())
+}
+
+// reasonOf words the error of a call to another node for people: what gRPC says
+// around a failed dial says nothing more.
+func reasonOf(err error) string {
+	message := status.Convert(err).Message()
+	_, quoted, ok := strings.Cut(message, "connection error: desc = ")
+	if !ok {
+		return message
+	}
+	reason, err := strconv.Unquote(quoted)
+	if err != nil {
+		return message
+	}
+	return strings.TrimPrefix(reason, "transport: Error while dialing: ")
 }
 
 // connTo returns the connection of a kind to a node.

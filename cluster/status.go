@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"google.golang.org/grpc/status"
 
 	nodev1 "github.com/remit-io/remit/proto/node/v1"
 )
@@ -71,7 +70,7 @@ func (n *Node) Digest(ctx context.Context, id string, revision uint64) ([]byte, 
 	}
 	answer, err := n.nodeClient(target).Digest(ctx, &nodev1.DigestRequest{Revision: revision})
 	if err != nil {
-		return nil, fmt.Errorf("digest of node %s: %s", id, status.Convert(err).Message())
+		return nil, fmt.Errorf("digest of node %s: %s", id, reasonOf(err))
 	}
 	return answer.GetDigest(), nil
 }
