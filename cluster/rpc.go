@@ -139,8 +139,8 @@ func (n *Node) nodeClient(id uuid.UUID) nodev1.NodeServiceClient {
 func (n *Node) apiConn(id uuid.UUID) grpc.ClientConnInterface { return n.connTo(id, kindAPI) }
 
 // APIListener is where other nodes' calls to this one's API come in, each past the
-// handshake between nodes. Whoever serves it must allow keepalive pings every ten
-// seconds, with and without calls under way.
+// handshake between nodes. They ping every ten seconds, with and without calls under
+// way; whoever serves it must allow more than that, so that one in time is never early.
 func (n *Node) APIListener() net.Listener { return n.listener.kinds[kindAPI] }
 
 // serveNodes serves the node service to other nodes until the node closes.
