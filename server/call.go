@@ -39,9 +39,9 @@ type call struct {
 	request      any
 	requires     []fsm.Requirement
 
-	origin  origin // of a call that the leader runs
-	settled bool   // what it came to stands in the log
-	token   string // of the state that it led to; empty for that of state
+	origin  *origin // of a call that the leader runs
+	settled bool    // what it came to stands in the log
+	token   string  // of the state that it led to; empty for that of state
 }
 
 type callKey struct{}

@@ -162,19 +162,19 @@ func (s *Server) serveForwarded(ctx context.Context, req any, info *grpc.UnarySe
 }
 
 // forwardedOrigin reads what the first node fixed.
-func forwardedOrigin(ctx context.Context) (origin, error) {
+func forwardedOrigin(ctx context.Context) (*origin, error) {
 	request, err := requestID(ctx)
 	if err != nil {
-		return origin{}, err
+		return nil, err
 	}
 	text, err := single(ctx, metadataSeed)
 	if err != nil {
-		return origin{}, err
+		return nil, err
 	}
 	drawn, err := hex.DecodeString(text)
 	if err != nil || len(drawn) != len(seed{}) {
-		return origin{}, invalid("malformed %s: run the same release on all nodes", metadataSeed)
+		return nil, invalid("malformed %s: run the same release on all nodes", metadataSeed)
 	}
 	from, err := single(ctx, metadataPeer)
-	return origin{request, seed(drawn), from}, err
+	return &origin{request, seed(drawn), from}, err
 }

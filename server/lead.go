@@ -31,9 +31,9 @@ type origin struct {
 	peer    string // the caller's address
 }
 
-func originOf(ctx context.Context) (origin, error) {
+func originOf(ctx context.Context) (*origin, error) {
 	request, err := requestID(ctx)
-	return origin{request, newSeed(), peerOf(ctx)}, err
+	return &origin{request, newSeed(), peerOf(ctx)}, err
 }
 
 // requestID returns the id that the caller chose for the request, or draws one.

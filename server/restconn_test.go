@@ -76,7 +76,9 @@ type restConn struct {
 	handler http.Handler
 }
 
-func newRESTConn(n *node) *restConn { return &restConn{n.t, rest.Handler(n.local, n.server.Admit)} }
+func newRESTConn(n *node) *restConn {
+	return &restConn{n.t, rest.Handler(n.local, n.server.Admit, n.cluster.ID())}
+}
 
 func (c *restConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
 	c.t.Helper()
@@ -94,7 +96,13 @@ func (c *restConn) Invoke(ctx context.Context, method string, args, reply any, o
 			}
 		}
 	}
+	if w.Header().Get("Remit-Node") == "" {
+		c.t.Errorf("status %d names no node", w.Code)
+	}
 	if w.Code == http.StatusOK {
+		if w.Header().Get("Remit-Revision") == "" {
+			c.t.Error("the answer names no revision")
+		}
 		if token := w.Header().Get("Remit-Token"); token == "" || !strings.Contains(w.Body.String(), token) {
 			c.t.Errorf("the header says token %q, the body %s", token, w.Body)
 		}

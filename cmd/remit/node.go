@@ -144,7 +144,7 @@ func (n *Node) serve() {
 	local := server.NewLocal(n.server.LocalInterceptor)
 	n.server.Register(local)
 	n.http = &http.Server{
-		Handler:           n.handler(rest.Handler(local, n.server.Admit)),
+		Handler:           n.handler(rest.Handler(local, n.server.Admit, n.cluster.ID())),
 		MaxHeaderBytes:    maxHeaderBytes,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       time.Minute,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -15,6 +16,7 @@ import (
 
 	paginationv1 "github.com/remit-io/remit/proto/pagination/v1"
 	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
+	"github.com/remit-io/remit/server/rest"
 )
 
 func TestAnswers(t *testing.T) {
@@ -191,4 +193,32 @@ func TestHeaders(t *testing.T) {
 			t.Errorf("headers %v", h)
 		}
 	})
+}
+
+// Every answer names a node: the one that answered, or this one.
+func TestNodeHeader(t *testing.T) {
+	for name, tt := range map[string]struct {
+		conn   *fakeConn
+		method string
+		path   string
+		node   string
+	}{
+		"this node":              {&fakeConn{}, "GET", "/permissions/read?project_name=p", "here"},
+		"an error of this node":  {&fakeConn{err: status.Error(codes.NotFound, "no")}, "GET", "/permissions/read?project_name=p", "here"},
+		"another node":           {&fakeConn{header: metadata.Pairs("remit-node", "there")}, "GET", "/permissions/read?project_name=p", "there"},
+		"an unknown path":        {&fakeConn{}, "GET", "/nope", "here"},
+		"a method not allowed":   {&fakeConn{}, "PATCH", "/permissions", "here"},
+		"an unknown field":       {&fakeConn{}, "GET", "/permissions/read?nope=1", "here"},
+		"a header that is twice": {&fakeConn{}, "GET", "/permissions/read?project_name=p", "here"},
+	} {
+		r := httptest.NewRequest(tt.method, base+tt.path, nil)
+		if strings.HasPrefix(name, "a header") {
+			r.Header["Authorization"] = []string{"a", "b"}
+		}
+		w := httptest.NewRecorder()
+		rest.Handler(tt.conn, nil, "here").ServeHTTP(w, r)
+		if got := w.Header().Values("Remit-Node"); len(got) != 1 || got[0] != tt.node {
+			t.Errorf("%s: Remit-Node %q, want %q", name, got, tt.node)
+		}
+	}
 }

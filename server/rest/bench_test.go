@@ -25,7 +25,7 @@ func (*passingConn) Invoke(_ context.Context, _ string, _, reply any, _ ...grpc.
 // BenchmarkCheck is a check from the HTTP request to its answer, without what
 // net/http and the service behind take.
 func BenchmarkCheck(b *testing.B) {
-	handler := rest.Handler(&passingConn{}, nil)
+	handler := rest.Handler(&passingConn{}, nil, "")
 	const body = `{"project_name":"production","principal_id":"usr_123",` +
 		`"resource_uris":["/project/456/documents/789"],"permissions":["document.read"]}`
 	r := httptest.NewRequest("POST", base+"/permissions/check", nil)

@@ -80,7 +80,7 @@ func FuzzPath(f *testing.F) {
 		}
 		conn := &fakeConn{}
 		w := httptest.NewRecorder()
-		rest.Handler(conn, nil).ServeHTTP(w, r)
+		rest.Handler(conn, nil, "").ServeHTTP(w, r)
 		checkAnswer(t, conn, w)
 	})
 }
@@ -110,7 +110,7 @@ func FuzzBody(f *testing.F) {
 		r.Header.Set("Content-Type", contentType)
 		conn := &fakeConn{}
 		w := httptest.NewRecorder()
-		rest.Handler(conn, nil).ServeHTTP(w, r)
+		rest.Handler(conn, nil, "").ServeHTTP(w, r)
 		checkAnswer(t, conn, w)
 	})
 }

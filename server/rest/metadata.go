@@ -54,9 +54,7 @@ func printable(text string) bool {
 func writeMetadata(w http.ResponseWriter, md metadata.MD) {
 	for name, values := range md {
 		if strings.HasPrefix(name, "remit-") {
-			for _, value := range values {
-				w.Header().Add(name, value)
-			}
+			w.Header()[http.CanonicalHeaderKey(name)] = values
 		}
 	}
 }

@@ -26,10 +26,13 @@ import (
 // admit judges a call by its headers, as the context carries them for conn: one
 // that it fails is answered before its body is read. nil admits every call.
 //
+// node is this node's id: each answer names it, unless conn's answer names another
+// one. It may be empty.
+//
 // It must be given paths as they came: an http.ServeMux in front of it would
 // redirect resource URIs whose leading slash is doubled.
-func Handler(conn grpc.ClientConnInterface, admit func(context.Context) error) http.Handler {
-	return router{admit, append(permissionsRoutes(conn), organisationRoutes(conn)...)}
+func Handler(conn grpc.ClientConnInterface, admit func(context.Context) error, node string) http.Handler {
+	return router{admit, node, append(permissionsRoutes(conn), organisationRoutes(conn)...)}
 }
 
 // methods are the calls of one path by HTTP method.
@@ -53,6 +56,9 @@ func unary[Q, A proto.Message](call func(context.Context, Q, ...grpc.CallOption)
 
 // ServeHTTP answers one request.
 func (rt router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if rt.node != "" {
+		w.Header().Set("Remit-Node", rt.node)
+	}
 	call, variables, err := rt.find(w, r)
 	if err != nil {
 		writeError(w, err)

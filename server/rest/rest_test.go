@@ -96,7 +96,7 @@ func send(conn *fakeConn, method, target, body string, headers ...string) *httpt
 		r.Header.Add(headers[i], headers[i+1])
 	}
 	w := httptest.NewRecorder()
-	rest.Handler(conn, nil).ServeHTTP(w, r)
+	rest.Handler(conn, nil, "").ServeHTTP(w, r)
 	return w
 }
 

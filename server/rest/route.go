@@ -16,6 +16,7 @@ import (
 // A router holds the routes; the first one that matches a path has it.
 type router struct {
 	admit  func(context.Context) error
+	node   string
 	routes []route
 }
 

@@ -120,7 +120,7 @@ func TestResourceURI(t *testing.T) {
 				t.Fatal(err)
 			}
 			w := httptest.NewRecorder()
-			rest.Handler(conn, nil).ServeHTTP(w, r)
+			rest.Handler(conn, nil, "").ServeHTTP(w, r)
 			wantCall(t, conn, w, "GetUserPermissionsAndRolesOnResource", &permissionsv1.GetUserPermissionsAndRolesOnResourceRequest{
 				ProjectName: "p", UserId: "usr_123", ResourceUri: tt.want})
 		})
@@ -153,7 +153,7 @@ func TestUnknownPaths(t *testing.T) {
 					t.Fatal(err)
 				}
 				w := httptest.NewRecorder()
-				rest.Handler(conn, nil).ServeHTTP(w, r)
+				rest.Handler(conn, nil, "").ServeHTTP(w, r)
 				wantError(t, w, 404, 5, fmt.Sprintf("%q", path))
 				if len(conn.calls) != 0 {
 					t.Error("a call was made")
@@ -167,7 +167,7 @@ func TestUnknownPaths(t *testing.T) {
 	r := httptest.NewRequest("GET", "/", nil)
 	r.URL.RawPath = base + "/permissions/%zz"
 	w := httptest.NewRecorder()
-	rest.Handler(conn, nil).ServeHTTP(w, r)
+	rest.Handler(conn, nil, "").ServeHTTP(w, r)
 	wantError(t, w, 400, 3, "%zz")
 }
 
@@ -241,7 +241,7 @@ func TestOverTheWire(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			conn := &fakeConn{}
-			server := httptest.NewServer(rest.Handler(conn, nil))
+			server := httptest.NewServer(rest.Handler(conn, nil, ""))
 			defer server.Close()
 			c, err := net.Dial("tcp", server.Listener.Addr().String())
 			if err != nil {
