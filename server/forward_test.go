@@ -86,6 +86,9 @@ func TestForwardedRefusals(t *testing.T) {
 				}
 			}
 		}
+		// One as large as a request may be comes to the leader, too.
+		large := &permissionsv1.CreatePermissionRequest{ProjectName: project, Name: "large", Description: strings.Repeat("x", MaxRequestBytes-1000)}
+		d.refuse(t, d.ctx, large, codes.InvalidArgument, "description")
 		// Strangers cost the leader nothing but a look at the newest keys.
 		before := f.links.looks()
 		d.refuse(t, withSecret(t.Context(), "remit_unknown"), writes()[0], codes.Unauthenticated)
@@ -460,7 +463,8 @@ func TestSeed(t *testing.T) {
 	secret, hash := a.secret()
 	again, sameHash := a.secret()
 	other, _ := b.secret()
-	if secret != again || hash != sameHash || secret == other || a.id("key") == a.id("project") || a.id("key") != a.id("key") || a.id("key") == b.id("key") {
+	key, sameKey := a.id("key"), a.id("key")
+	if secret != again || hash != sameHash || secret == other || key != sameKey || key == a.id("project") || a.id("key") == b.id("key") {
 		t.Error("two draws for the same are not the same, or those for others are")
 	}
 	if _, ok := fsm.ParseID(a.id("key").String()); !ok || !strings.HasPrefix(secret, KeyPrefix) || len(secret) != len(KeyPrefix)+43 {
