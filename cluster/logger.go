@@ -2,8 +2,10 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -23,7 +25,7 @@ type slogSink struct{ log *slog.Logger }
 func (s slogSink) Accept(name string, level hclog.Level, msg string, args ...any) {
 	to := slog.LevelDebug
 	switch {
-	case level >= hclog.Error:
+	case level >= hclog.Error && !closing(args):
 		to = slog.LevelError
 	case level == hclog.Warn && !ordinary(msg, args):
 		to = slog.LevelWarn
@@ -42,6 +44,16 @@ func (s slogSink) Accept(name string, level hclog.Level, msg string, args ...any
 		attrs = append(attrs, arg)
 	}
 	s.log.Log(ctx, to, msg, attrs...)
+}
+
+// closing reports an error that comes of the node's own end.
+func closing(args []any) bool {
+	for _, arg := range args {
+		if err, ok := arg.(error); ok && errors.Is(err, net.ErrClosed) {
+			return true
+		}
+	}
+	return false
 }
 
 // ordinary reports the two warnings that belong to every start: a node that has

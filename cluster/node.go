@@ -309,7 +309,7 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 
 	go n.takeSnapshots()
 	go n.watchDisk(cmp.Or(opts.diskInterval, diskInterval))
-	if n.isSoleVoter() {
+	if n.IsSoleVoter() {
 		n.campaign()
 	}
 	n.log.Info("node opened", "data_dir", cfg.DataDir, "raft_addr", n.RaftAddr(), "has_state", n.HasState())
@@ -457,7 +457,8 @@ func (n *Node) voters() ([]raft.Server, error) {
 	return voters, nil
 }
 
-func (n *Node) isSoleVoter() bool {
+// IsSoleVoter reports whether the node is the whole of its cluster.
+func (n *Node) IsSoleVoter() bool {
 	voters, err := n.voters()
 	return err == nil && len(voters) == 1 && voters[0].ID == n.serverID()
 }

@@ -44,7 +44,7 @@ func (n *Node) Transfer(ctx context.Context, id string) (string, error) {
 // StepDown hands leadership over where this node has it, so that the cluster need
 // not wait until it is missed. Call it before Close. It fails where nobody can take over.
 func (n *Node) StepDown(ctx context.Context) error {
-	if _, leads := n.leaderTerm(); !leads || n.Err() != nil || n.isSoleVoter() {
+	if _, leads := n.leaderTerm(); !leads || n.Err() != nil || n.IsSoleVoter() {
 		return nil
 	}
 	_, err := n.Transfer(ctx, "")

@@ -82,3 +82,12 @@ func (f *freshness) check() error {
 	}
 	return nil
 }
+
+// Age is how old the state may be at most; -1 before the first round.
+func (s *Server) Age() time.Duration {
+	newest := s.fresh.newest.Load()
+	if newest == 0 {
+		return -1
+	}
+	return time.Since(s.fresh.start) - time.Duration(newest)
+}

@@ -163,6 +163,12 @@ func (s *Server) Drain() {
 	s.health.Shutdown()
 }
 
+// Resume takes Drain back.
+func (s *Server) Resume() {
+	s.fresh.draining.Store(false)
+	s.health.Resume()
+}
+
 func (s *Server) setHealth(ready bool) {
 	status := healthpb.HealthCheckResponse_NOT_SERVING
 	if ready {

@@ -19,32 +19,28 @@ const (
 	pollInterval = 10 * time.Millisecond
 )
 
-// bootstrap makes a new cluster of a node without state, and waits until the
-// node is ready. If an earlier process was killed in between, the log has no
-// Init yet: this one writes it.
-func (n *Node) bootstrap(ctx context.Context) error {
-	fresh := !n.cluster.HasState()
-	if fresh {
-		if err := n.cluster.Bootstrap(ctx, server.NewID()); err != nil {
+// Form waits until the node belongs to a cluster that has its first command, and
+// starts one where the node is told to. If an earlier process was killed in
+// between, the log has no Init yet: this one writes it. A node that is not to start
+// a cluster waits until it has been told to join one.
+func (n *Node) Form(ctx context.Context) error {
+	if n.cluster.HasState() {
+		if n.cfg.RootKey != "" {
+			n.logger.Warn("the root key given is ignored: it is for bootstrap, and the cluster has state already")
+		}
+	} else if _, err := n.cluster.Form(ctx, cluster.Formation{Expect: n.cfg.Expect, RootKeyProof: rootKeyProof(n.cfg.RootKey)}); err != nil {
+		return fmt.Errorf("bootstrap the cluster: %w", err)
+	}
+	for n.store.State().Cluster == (fsm.ID{}) {
+		if err := n.initialiseAsLeader(ctx); err != nil {
 			return fmt.Errorf("bootstrap the cluster: %w", err)
 		}
-	}
-	for {
-		if _, err := n.cluster.ReadIndex(ctx); err == nil {
-			break
-		} else if err := sleep(ctx, pollInterval); err != nil {
-			return fmt.Errorf("wait for a leader: %w", err)
+		if err := sleep(ctx, pollInterval); err != nil {
+			return fmt.Errorf("wait until the cluster is initialised: %w", err)
 		}
 	}
-	if n.store.State().Cluster == (fsm.ID{}) {
-		// From here on the node opens whole, even if it is told to end: a root key
-		// that may be in the log must be shown.
-		ctx = context.WithoutCancel(ctx)
-		if err := n.initialise(ctx); err != nil {
-			return fmt.Errorf("bootstrap the cluster: %w", err)
-		}
-	} else if n.cfg.RootKey != "" && !fresh {
-		n.logger.Warn("the root key given is ignored: it is for bootstrap, and the cluster has state already")
+	if n.drawn != "" && isKey(n, n.drawn) {
+		n.rootKey = n.drawn
 	}
 	for n.server.Ready() != nil {
 		if err := sleep(ctx, pollInterval); err != nil {
@@ -54,19 +50,71 @@ func (n *Node) bootstrap(ctx context.Context) error {
 	return nil
 }
 
-// initialise writes the first command. A key that it draws is known from then
-// on, and not before.
+// rootKeyProof tells other nodes whether they were given the same root key.
+func rootKeyProof(key string) []byte {
+	if key == "" {
+		return nil
+	}
+	proof := sha256.Sum256([]byte("remit bootstrap\x00" + key))
+	return proof[:]
+}
+
+// initialiseAsLeader writes the first command if the node leads. It is for the
+// coordinator to do so, since it alone knows a root key that was drawn; another
+// leader hands over to it.
+func (n *Node) initialiseAsLeader(ctx context.Context) error {
+	if _, self, err := n.cluster.Leader(ctx); err != nil || !self || n.store.State().Cluster != (fsm.ID{}) {
+		return nil // another node's business, or done
+	}
+	coordinator, err := n.cluster.Coordinator()
+	if err != nil {
+		return err
+	}
+	if coordinator != n.cluster.ID() {
+		if _, err := n.cluster.Transfer(ctx, coordinator); err != nil {
+			n.logger.Info("waiting for the node that starts the cluster", "node_id", coordinator, "reason", err)
+		}
+		return nil
+	}
+	// From here on the node opens whole, even if it is told to end: a root key
+	// that may be in the log must be shown.
+	return n.initialise(context.WithoutCancel(ctx))
+}
+
+// initialise writes the first command, the same one at every attempt: of one whose
+// outcome is unknown, the root key may hold already.
 func (n *Node) initialise(ctx context.Context) error {
+	if n.first == nil {
+		if err := n.drawFirst(); err != nil {
+			return err
+		}
+	}
+	result, _, err := n.cluster.Apply(ctx, n.first)
+	if failure := n.cluster.Err(); failure != nil {
+		return failure
+	}
+	if err != nil {
+		n.logger.Info("the first command is tried again", "reason", err)
+		return nil
+	}
+	if failed := result.(fsm.Result).Err; failed != nil {
+		return failed
+	}
+	return nil
+}
+
+// drawFirst makes the first command, and the root key if none was given.
+func (n *Node) drawFirst() error {
 	id, ok := n.cluster.ClusterID()
 	if !ok {
 		return errors.New("the cluster has no id")
 	}
-	key, hash := n.cfg.RootKey, sha256.Sum256([]byte(n.cfg.RootKey))
-	if key == "" {
-		key, hash = server.NewSecret()
+	hash := sha256.Sum256([]byte(n.cfg.RootKey))
+	if n.cfg.RootKey == "" {
+		n.drawn, hash = server.NewSecret()
 	}
 	body := &fsm.Init{
-		Cluster: id, Epoch: server.NewID(),
+		Cluster: id, Epoch: server.NewID(), Level: cmp.Or(n.cfg.Level, fsm.MaxLevel),
 		CreateOrganisation: fsm.CreateOrganisation{
 			Organisation: server.NewID(), Name: fsm.BootstrapOrganisation,
 			BuiltIn: server.NewID(), Project: server.NewID(), ProjectName: cmp.Or(n.cfg.BootstrapProject, defaultProject),
@@ -75,27 +123,9 @@ func (n *Node) initialise(ctx context.Context) error {
 	}
 	rand.Read(body.Secret[:])
 	command := fsm.Command{Envelope: fsm.Envelope{Request: server.NewID(), Time: time.Now().UnixMilli()}, Body: body}
-	data, err := command.Encode()
-	if err != nil {
-		return err
-	}
-	for {
-		result, _, err := n.cluster.Apply(ctx, data)
-		switch {
-		case err == nil && result.(fsm.Result).Err != nil:
-			return result.(fsm.Result).Err
-		case err == nil:
-			if n.cfg.RootKey == "" {
-				n.rootKey = key
-			}
-			return nil
-		case !errors.Is(err, cluster.ErrNotLeader) && !errors.Is(err, cluster.ErrNotApplied):
-			return err
-		}
-		if err := sleep(ctx, pollInterval); err != nil {
-			return err
-		}
-	}
+	var err error
+	n.first, err = command.Encode()
+	return err
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

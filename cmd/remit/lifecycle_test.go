@@ -289,13 +289,13 @@ func TestWithoutCluster(t *testing.T) {
 	dataDir := t.TempDir()
 	node := launch{args: []string{"serve", "--data-dir", dataDir}}
 	p := node.start(t).serves()
-	if !strings.Contains(p.stdout.String(), "\nThis node belongs to no cluster yet, so it is not ready. To start one with it, end it and add --bootstrap-expect 1.\n") {
+	if !strings.Contains(p.stdout.String(), "\nThis node belongs to no cluster yet, so it is not ready. To make it part of one:\n") {
 		t.Errorf("it prints %s", p.stdout.String())
 	}
 	if code, body := p.get("/livez"); code != http.StatusOK {
 		t.Errorf("/livez %d %s", code, body)
 	}
-	if code, body := p.get("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "--bootstrap-expect 1") {
+	if code, body := p.get("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "run remit join, or start it with --bootstrap-expect") {
 		t.Errorf("/readyz %d %s", code, body)
 	}
 	if err := create(t.Context(), p, rootKey, "document.read"); status.Code(err) != codes.Unavailable {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,33 +9,19 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 
 	"github.com/remit-io/remit/cluster"
 	"github.com/remit-io/remit/fsm"
 	"github.com/remit-io/remit/server"
-	"github.com/remit-io/remit/server/rest"
 )
 
-const (
-	// drainTimeout bounds how long calls under way may take once a node closes.
-	drainTimeout = 4 * time.Second
-	// streamWorkers is how many goroutines stand ready for gRPC calls. More calls
-	// at a time get goroutines of their own.
-	streamWorkers = 64
-	// maxStreams bounds the calls under way on one connection, and
-	// maxHeaderBytes the headers of each: a key is asked for after them.
-	maxStreams     = 1000
-	maxHeaderBytes = 64 << 10
-	// connectTimeout bounds how long a connection may take to say that it speaks
-	// gRPC. A node that ends waits for those that have not.
-	connectTimeout = 3 * time.Second
-)
+// stepDownTimeout bounds the handing over of leadership when a node ends.
+const stepDownTimeout = 2 * time.Second
 
 // NodeConfig says how to open a node. The addresses may have port 0.
 type NodeConfig struct {
@@ -43,8 +30,25 @@ type NodeConfig struct {
 	HTTPAddr string
 	GRPCAddr string
 	RaftAddr string
-	// Bootstrap lets a node whose data folder is empty start a cluster.
-	Bootstrap bool
+	// GossipAddr is where the node finds others; empty for one that stays alone.
+	GossipAddr string
+	// AdvertiseAddr is the host that others know the node by, if it is not that of
+	// the addresses.
+	AdvertiseAddr string
+	// Seeds are gossip addresses of other nodes.
+	Seeds     []string
+	GossipKey []byte
+	// TLS is for all connections but gossip; nil for none.
+	TLS      *cluster.TLS
+	Insecure bool
+	// Replica makes a node that never votes.
+	Replica bool
+	// Expect lets a node whose data folder is empty start a cluster of so many
+	// nodes; with 0 it waits to be told to join one.
+	Expect int
+	// Level is the newest of formats and semantics that the node claims to support;
+	// fsm.MaxLevel if zero.
+	Level uint32
 	// RootKey is the secret of the first key; drawn at random if empty.
 	RootKey string
 	// BootstrapProject is the name of the first project; defaultProject if empty.
@@ -53,8 +57,14 @@ type NodeConfig struct {
 	// values are cluster.Config's defaults.
 	SnapshotThreshold uint64
 	SnapshotInterval  time.Duration
+	SnapshotBytes     uint64
 	TrailingLogs      uint64
-	Logger            *slog.Logger
+	// StalenessBound, HungStoreTimeout and MinFreeDisk (bytes) have their rooms'
+	// defaults if zero.
+	StalenessBound   time.Duration
+	HungStoreTimeout time.Duration
+	MinFreeDisk      uint64
+	Logger           *slog.Logger
 	// Halt ends the process: the node cannot go on. It must not return.
 	Halt func(error)
 }
@@ -67,43 +77,45 @@ type Node struct {
 	store   *fsm.Store
 	cluster *cluster.Node
 	server  *server.Server
+	// described is server for the cluster, which may ask before there is one.
+	described atomic.Pointer[server.Server]
 
 	httpListener, grpcListener net.Listener
 	http                       *http.Server
-	grpc                       *grpc.Server
+	grpc, api                  *grpc.Server // for clients, and for calls that other nodes pass on
 
 	stop    context.CancelFunc // of what runs in the background
 	running sync.WaitGroup
 	serving chan error // the first server that ended by itself
-	rootKey string     // drawn by this process at bootstrap, else empty
+	formed  bool       // by OpenNode
+	first   []byte     // the cluster's first command, once this process has made it
+	drawn   string     // the root key in it, if it was drawn
+	rootKey string     // the same, once it holds
 }
 
-// OpenNode opens a node and serves. It returns when the node has its state, or,
-// where there is none and Bootstrap is not set, at once.
+// OpenNode opens a node and serves. A cluster of one is ready when it returns; any
+// other node forms or finds its cluster in Form.
 func OpenNode(ctx context.Context, cfg NodeConfig) (_ *Node, err error) {
-	n := &Node{cfg: cfg, logger: cfg.Logger, serving: make(chan error, 2)}
+	n := &Node{cfg: cfg, logger: cfg.Logger, serving: make(chan error, 3)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	// The data folder first: where a node is started twice, who has the folder
+	listenErr := n.listen()
+	// Its error comes first: where a node is started twice, who has the data folder
 	// says more than which port is in use.
-	n.store = fsm.NewStore(cfg.Halt)
-	n.cluster, err = cluster.Open(cluster.Config{
-		DataDir: cfg.DataDir, NodeName: cfg.NodeName, RaftAddr: cfg.RaftAddr, FSM: n.store, Logger: cfg.Logger,
-		SnapshotThreshold: cfg.SnapshotThreshold, SnapshotInterval: cfg.SnapshotInterval, TrailingLogs: cfg.TrailingLogs,
-	})
-	if err != nil {
+	if err = n.openCluster(); err != nil {
 		return nil, err
 	}
-	if n.httpListener, err = net.Listen("tcp", cfg.HTTPAddr); err != nil {
-		return nil, fmt.Errorf("listen for HTTP: %w", err)
+	if listenErr != nil {
+		return nil, listenErr
 	}
-	if n.grpcListener, err = net.Listen("tcp", cfg.GRPCAddr); err != nil {
-		return nil, fmt.Errorf("listen for gRPC: %w", err)
-	}
-	n.server = server.New(server.Config{Log: replicatedLog{n.cluster}, Store: n.store, Logger: cfg.Logger})
+	n.server = server.New(server.Config{
+		Log: replicatedLog{n.cluster}, Store: n.store, Logger: cfg.Logger,
+		Cluster: nodes{n.cluster}, Level: cfg.Level, StalenessBound: cfg.StalenessBound,
+	})
+	n.described.Store(n.server)
 
 	background, stop := context.WithCancel(context.Background())
 	n.stop = stop
@@ -116,81 +128,93 @@ func OpenNode(ctx context.Context, cfg NodeConfig) (_ *Node, err error) {
 		}
 	})
 	n.serve()
-	if cfg.Bootstrap || n.cluster.HasState() {
-		if err := n.bootstrap(ctx); err != nil {
+	if n.cfg.Expect == 1 || n.cluster.IsSoleVoter() {
+		if err := n.Form(ctx); err != nil {
 			return nil, err
 		}
+		n.formed = true
 	}
 	return n, nil
 }
 
-func (n *Node) serve() {
-	n.grpc = grpc.NewServer(
-		grpc.InTapHandle(n.server.Tap),
-		grpc.UnaryInterceptor(n.server.Interceptor),
-		grpc.StreamInterceptor(n.server.StreamInterceptor),
-		grpc.MaxRecvMsgSize(server.MaxRequestBytes),
-		// Goroutines that live on keep their grown stacks: a check takes a sixth
-		// less of the processor than with a new one for each call.
-		grpc.NumStreamWorkers(streamWorkers),
-		grpc.MaxConcurrentStreams(maxStreams),
-		grpc.MaxHeaderListSize(maxHeaderBytes),
-		grpc.ConnectionTimeout(connectTimeout),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-	)
-	n.server.Register(n.grpc)
-	reflection.Register(n.grpc)
-
-	local := server.NewLocal(n.server.LocalInterceptor)
-	n.server.Register(local)
-	n.http = &http.Server{
-		Handler:           n.handler(rest.Handler(local, n.server.Admit, n.cluster.ID())),
-		MaxHeaderBytes:    maxHeaderBytes,
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       time.Minute,
-		IdleTimeout:       2 * time.Minute,
-
-		DisableGeneralOptionsHandler: true,
-		ErrorLog:                     slog.NewLogLogger(n.logger.Handler(), slog.LevelWarn),
+// listen opens the listeners for clients.
+func (n *Node) listen() (err error) {
+	if n.httpListener, err = net.Listen("tcp", n.cfg.HTTPAddr); err != nil {
+		return fmt.Errorf("listen for HTTP: %w", err)
 	}
-	n.running.Go(func() {
-		if err := n.http.Serve(n.httpListener); !errors.Is(err, http.ErrServerClosed) {
-			n.serving <- fmt.Errorf("serve HTTP: %w", err)
-		}
-	})
-	n.running.Go(func() {
-		if err := n.grpc.Serve(n.grpcListener); err != nil {
-			n.serving <- fmt.Errorf("serve gRPC: %w", err)
-		}
-	})
+	if n.grpcListener, err = net.Listen("tcp", n.cfg.GRPCAddr); err != nil {
+		return fmt.Errorf("listen for gRPC: %w", err)
+	}
+	return nil
 }
 
-// handler routes by hand: an http.ServeMux would redirect paths with a doubled
-// slash, which resource URIs have.
-func (n *Node) handler(api http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case "/livez":
-			fmt.Fprintln(w, "ok")
-		case "/readyz":
-			if err := n.ready(); err != nil {
-				http.Error(w, status.Convert(err).Message(), http.StatusServiceUnavailable)
-				return
-			}
-			fmt.Fprintln(w, "ok")
-		default:
-			api.ServeHTTP(w, r)
-		}
-	})
-}
-
-// ready says why the node does not answer yet, nil if it does.
-func (n *Node) ready() error {
-	err := n.server.Ready()
-	if err != nil && !n.cluster.HasState() {
-		return errors.New("this node belongs to no cluster yet: to start one with it, run it with --bootstrap-expect 1")
+func (n *Node) openCluster() (err error) {
+	cfg := n.cfg
+	n.store = fsm.NewStore(cfg.Halt)
+	own := cluster.Config{
+		DataDir: cfg.DataDir, NodeName: cfg.NodeName, FSM: n.store, Logger: cfg.Logger,
+		RaftAddr: cfg.RaftAddr, GossipAddr: cfg.GossipAddr, AdvertiseAddr: cfg.AdvertiseAddr,
+		Seeds: cfg.Seeds, GossipKey: cfg.GossipKey, TLS: cfg.TLS, Insecure: cfg.Insecure,
+		Replica: cfg.Replica, Version: readBuild().Version, Level: cmp.Or(cfg.Level, fsm.MaxLevel),
+		SnapshotThreshold: cfg.SnapshotThreshold, SnapshotInterval: cfg.SnapshotInterval, SnapshotBytes: cfg.SnapshotBytes,
+		TrailingLogs: cfg.TrailingLogs, MinFreeDisk: cfg.MinFreeDisk, HungStoreTimeout: cfg.HungStoreTimeout,
+		Describe: n.describe, Digest: n.digest, OnLeave: n.onLeave,
 	}
+	if n.httpListener != nil && n.grpcListener != nil {
+		own.HTTPAddr, own.GRPCAddr = n.advertised(n.httpListener), n.advertised(n.grpcListener)
+	}
+	n.cluster, err = cluster.Open(own)
 	return err
+}
+
+// advertised is how others call an address that the node listens on.
+func (n *Node) advertised(l net.Listener) string {
+	if n.cfg.AdvertiseAddr == "" {
+		return l.Addr().String()
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return net.JoinHostPort(n.cfg.AdvertiseAddr, port)
+}
+
+// stepDown lets another node lead before this one ends, so that writers need not
+// wait for an election.
+func (n *Node) stepDown() {
+	ctx, cancel := context.WithTimeout(context.Background(), stepDownTimeout)
+	defer cancel()
+	if err := n.cluster.StepDown(ctx); err != nil {
+		n.logger.Warn("leadership is not handed over before the node ends", "reason", err)
+	}
+}
+
+// describe is what the cluster's status says of the state.
+func (n *Node) describe() cluster.Description {
+	s := n.described.Load()
+	if s == nil {
+		return cluster.Description{NotReady: "it is starting", Age: -1}
+	}
+	d := cluster.Description{Level: n.store.State().Level, Age: s.Age()}
+	if err := n.ready(); err != nil {
+		d.NotReady = status.Convert(err).Message()
+	}
+	return d
+}
+
+func (n *Node) digest(ctx context.Context, revision uint64) ([]byte, error) {
+	s := n.described.Load()
+	if s == nil {
+		return nil, errors.New("the node is starting")
+	}
+	return s.Digest(ctx, revision)
+}
+
+// onLeave turns clients away while the node leaves.
+func (n *Node) onLeave(leaving bool) {
+	switch s := n.described.Load(); {
+	case s != nil && leaving:
+		s.Drain()
+	case s != nil:
+		s.Resume()
+	}
 }
 
 // HTTPAddr and GRPCAddr are where the node listens.
@@ -199,7 +223,8 @@ func (n *Node) HTTPAddr() string { return n.httpListener.Addr().String() }
 // GRPCAddr is where the node listens for gRPC.
 func (n *Node) GRPCAddr() string { return n.grpcListener.Addr().String() }
 
-// RootKey is the key that this process drew at bootstrap; empty if it drew none.
+// RootKey is the key that this process drew at bootstrap; empty if it drew none. It
+// is known when Form has returned.
 func (n *Node) RootKey() string { return n.rootKey }
 
 // HasState reports whether the node belongs to a cluster.
@@ -212,6 +237,9 @@ func (n *Node) Close() error {
 		n.server.Drain()
 	}
 	var errs []error
+	if n.cluster != nil {
+		n.stepDown()
+	}
 	if n.http != nil {
 		errs = append(errs, n.drain())
 	}
@@ -228,38 +256,4 @@ func (n *Node) Close() error {
 		errs = append(errs, n.cluster.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// drain lets calls under way end, for a while.
-func (n *Node) drain() error {
-	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
-	defer cancel()
-	graceful := make(chan struct{})
-	go func() {
-		defer close(graceful)
-		n.grpc.GracefulStop()
-	}()
-	err := n.http.Shutdown(ctx)
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = n.http.Close()
-	}
-	select {
-	case <-graceful:
-	case <-ctx.Done():
-		n.grpc.Stop()
-		<-graceful
-	}
-	return err
-}
-
-// replicatedLog words the cluster's errors as the server knows them.
-type replicatedLog struct{ *cluster.Node }
-
-// Apply replicates a command.
-func (l replicatedLog) Apply(ctx context.Context, command []byte) (any, uint64, error) {
-	result, revision, err := l.Node.Apply(ctx, command)
-	if errors.Is(err, cluster.ErrNotLeader) || errors.Is(err, cluster.ErrNotApplied) {
-		err = fmt.Errorf("%w: %w", server.ErrNotApplied, err)
-	}
-	return result, revision, err
 }

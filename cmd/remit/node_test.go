@@ -33,9 +33,9 @@ const patience = 20 * time.Second
 func nodeConfig(t *testing.T, dataDir string) NodeConfig {
 	return NodeConfig{
 		DataDir: dataDir, HTTPAddr: "127.0.0.1:0", GRPCAddr: "127.0.0.1:0", RaftAddr: "127.0.0.1:0",
-		Bootstrap: true,
-		Logger:    slog.New(slog.DiscardHandler),
-		Halt:      func(err error) { panic(fmt.Sprintf("%s: the node halts: %v", t.Name(), err)) },
+		Expect: 1,
+		Logger: slog.New(slog.DiscardHandler),
+		Halt:   func(err error) { panic(fmt.Sprintf("%s: the node halts: %v", t.Name(), err)) },
 	}
 }
 
@@ -161,7 +161,7 @@ func TestNodeThatDoesNotOpenGivesEverythingBack(t *testing.T) {
 // A node without state that may not start a cluster lives, and is not ready.
 func TestNodeWithoutCluster(t *testing.T) {
 	cfg := nodeConfig(t, t.TempDir())
-	cfg.Bootstrap = false
+	cfg.Expect = 0
 	n := openNode(t, cfg)
 	if n.HasState() {
 		t.Error("the node has state")
@@ -199,7 +199,7 @@ func TestNodeInitialisesAfterInterruptedBootstrap(t *testing.T) {
 	}
 
 	cfg := nodeConfig(t, dataDir)
-	cfg.Bootstrap = false
+	cfg.Expect = 0
 	n := openNode(t, cfg)
 	if n.store.State().Cluster != id {
 		t.Errorf("cluster %s, bootstrapped as %s", n.store.State().Cluster, id)

@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -45,6 +46,9 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
+// goTool is the go command that make was told to use.
+func goTool() string { return cmp.Or(os.Getenv("GO"), "go") }
+
 // binary builds the real remit, once.
 var binary = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(buildDir, "remit")
@@ -52,11 +56,7 @@ var binary = sync.OnceValues(func() (string, error) {
 	if raceDetector {
 		args = append(args, "-race")
 	}
-	tool := os.Getenv("GO")
-	if tool == "" {
-		tool = "go"
-	}
-	output, err := exec.Command(tool, append(args, ".")...).CombinedOutput()
+	output, err := exec.Command(goTool(), append(args, ".")...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, output)
 	}
@@ -105,6 +105,8 @@ type process struct {
 type launch struct {
 	env  []string // beside the test's own, without its REMIT_ variables
 	args []string
+	// binary is what is run, if not the remit of this tree.
+	binary string
 	// wrapper, if set, is a command that runs the command line behind it.
 	wrapper []string
 }
@@ -120,9 +122,12 @@ func serve(dataDir string, args ...string) launch {
 // start starts remit; the process ends with the test at the latest.
 func (l launch) start(t testing.TB) *process {
 	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
+	path := l.binary
+	if path == "" {
+		var err error
+		if path, err = binary(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	line := append(append([]string{}, l.wrapper...), append([]string{path}, l.args...)...)
 	p := &process{t: t, cmd: exec.Command(line[0], line[1:]...), ended: make(chan struct{})}
@@ -131,7 +136,7 @@ func (l launch) start(t testing.TB) *process {
 			p.cmd.Env = append(p.cmd.Env, variable)
 		}
 	}
-	p.cmd.Env = append(p.cmd.Env, "REMIT_HTTP_ADDR=127.0.0.1:0", "REMIT_GRPC_ADDR=127.0.0.1:0", "REMIT_RAFT_ADDR=127.0.0.1:0")
+	p.cmd.Env = append(p.cmd.Env, "REMIT_HTTP_ADDR=127.0.0.1:0", "REMIT_GRPC_ADDR=127.0.0.1:0", "REMIT_RAFT_ADDR=127.0.0.1:0", "REMIT_GOSSIP_ADDR=127.0.0.1:0")
 	p.cmd.Env = append(p.cmd.Env, l.env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	p.cmd.SysProcAttr = dieWithTest()

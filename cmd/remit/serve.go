@@ -1,11 +1,11 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"strings"
@@ -15,20 +15,20 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/remit-io/remit/cluster"
 	"github.com/remit-io/remit/fsm"
+	"github.com/remit-io/remit/server"
 )
-
-// minSnapshotInterval is the shortest that Raft takes.
-const minSnapshotInterval = 5 * time.Millisecond
 
 // serveOptions are the flags of remit serve.
 type serveOptions struct {
-	node            NodeConfig
-	gossipAddr      string
-	bootstrapExpect int
-	dev             bool
-	insecure        bool
-	logLevel        string
+	node         NodeConfig
+	tls          cluster.TLS
+	gossipKey    string
+	snapshotSize uint64 // MiB
+	minFreeDisk  uint64 // MiB
+	dev          bool
+	logLevel     string
 }
 
 // newServeCommand runs a node.
@@ -39,13 +39,20 @@ func newServeCommand() *cobra.Command {
 		Short: "Run a node",
 		Long: `Run a node in the foreground until it is told to end (Ctrl-C or SIGTERM).
 
-Everything durable is in the data folder. A node with an empty folder starts a
-cluster of its own with --bootstrap-expect 1 or --dev, once; it then prints the
-root key, or takes the one in REMIT_ROOT_KEY. A node with state goes on where it
-was, whatever these flags say.`,
+Everything durable is in the data folder. Nodes with empty folders start a
+cluster together, once: each with the same --bootstrap-expect, and --join with
+the gossip address of one or more of the others. One of them prints the root
+key, or they all take the one in REMIT_ROOT_KEY. A node with an empty folder and
+no --bootstrap-expect waits for remit join. A node with state goes on where it
+was, whatever these flags say.
+
+Beyond this machine nodes need --tls-cert, --tls-key, --tls-ca and --gossip-key;
+remit cert makes certificates to try that with.`,
 		Example: `  remit serve --dev
   remit serve --data-dir /var/lib/remit --bootstrap-expect 1
-  REMIT_ROOT_KEY=$(openssl rand -hex 32) remit serve --data-dir /var/lib/remit --bootstrap-expect 1`,
+  remit serve --data-dir /var/lib/remit --bootstrap-expect 3 --join 10.0.0.1:7603,10.0.0.2:7603,10.0.0.3:7603 \
+    --http-addr 10.0.0.1:7600 --grpc-addr 10.0.0.1:7601 --raft-addr 10.0.0.1:7602 --gossip-addr 10.0.0.1:7603 \
+    --tls-cert node1.pem --tls-key node1-key.pem --tls-ca ca.pem`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
@@ -56,13 +63,24 @@ was, whatever these flags say.`,
 	flags.StringVar(&o.node.HTTPAddr, "http-addr", "127.0.0.1:7600", "`address` to serve REST and health on")
 	flags.StringVar(&o.node.GRPCAddr, "grpc-addr", "127.0.0.1:7601", "`address` to serve gRPC on")
 	flags.StringVar(&o.node.RaftAddr, "raft-addr", "127.0.0.1:7602", "`address` for other nodes")
-	flags.StringVar(&o.gossipAddr, "gossip-addr", "127.0.0.1:7603", "`address` for finding other nodes; a cluster of one does not listen on it")
-	flags.IntVar(&o.bootstrapExpect, "bootstrap-expect", 0, "start a new cluster of this `number` of nodes, which can only be 1 for now")
+	flags.StringVar(&o.node.GossipAddr, "gossip-addr", "127.0.0.1:7603", "`address` for finding other nodes, over UDP and TCP")
+	flags.StringVar(&o.node.AdvertiseAddr, "advertise-addr", "", "`host` under which others reach the node, where that is not the one it listens on")
+	flags.StringSliceVar(&o.node.Seeds, "join", nil, "gossip `addresses` of other nodes, separated by commas")
+	flags.IntVar(&o.node.Expect, "bootstrap-expect", 0, "start a new cluster of this `number` of nodes, with the nodes given by --join")
+	flags.BoolVar(&o.node.Replica, "replica", false, "never vote: answers reads, and adds nothing to the price of a write")
 	flags.StringVar(&o.node.BootstrapProject, "bootstrap-project", defaultProject, "`name` of the first project of a new cluster")
 	flags.StringVar(&o.node.RootKey, "root-key", "", "`secret` of the first key at bootstrap; drawn at random if not given. The variable keeps it out of the process list")
 	flags.BoolVar(&o.dev, "dev", false, "one node to try things with: starts a cluster, in a temporary folder unless --data-dir is given")
-	flags.BoolVar(&o.insecure, "insecure", false, "listen beyond this machine although nothing is encrypted")
+	flags.StringVar(&o.tls.CertFile, "tls-cert", "", "PEM `file` with the node's certificate; it is read again when it changes, as the two below")
+	flags.StringVar(&o.tls.KeyFile, "tls-key", "", "PEM `file` with the certificate's key")
+	flags.StringVar(&o.tls.CAFile, "tls-ca", "", "PEM `file` with the authority that signed the certificates of all nodes")
+	flags.StringVar(&o.gossipKey, "gossip-key", "", "`key` that encrypts gossip: 32 bytes in base64, the same on all nodes (openssl rand -base64 32). The variable keeps it out of the process list")
+	flags.BoolVar(&o.node.Insecure, "insecure", false, "talk to other machines although nothing is encrypted")
+	flags.DurationVar(&o.node.StalenessBound, "staleness-bound", server.DefaultStalenessBound, "how old the state behind a read may be unless the read asks for more")
+	flags.Uint64Var(&o.minFreeDisk, "min-free-disk", 256, "`MiB` that must be free on the disk: below, the node hands leadership over and takes no writes")
+	flags.DurationVar(&o.node.HungStoreTimeout, "hung-store-timeout", 10*time.Second, "how long a write to the log may take before the node gives up and ends")
 	flags.Uint64Var(&o.node.SnapshotThreshold, "snapshot-threshold", 8192, "`number` of new log entries that make a snapshot due")
+	flags.Uint64Var(&o.snapshotSize, "snapshot-size", 64, "`MiB` of new log entries that make a snapshot due")
 	flags.DurationVar(&o.node.SnapshotInterval, "snapshot-interval", 30*time.Second, "how often to look whether a snapshot is due")
 	flags.Uint64Var(&o.node.TrailingLogs, "trailing-logs", 10240, "`number` of log entries to keep behind a snapshot")
 	flags.StringVar(&o.logLevel, "log-level", "info", "the least `level` that is logged: debug, info, warn or error")
@@ -71,51 +89,6 @@ was, whatever these flags say.`,
 		panic(err) // the flag is defined above
 	}
 	return cmd
-}
-
-func (o *serveOptions) validate() error {
-	if o.node.DataDir == "" && !o.dev {
-		return usagef("--data-dir is missing: give a folder that lasts, or --dev to try remit in a temporary one")
-	}
-	if o.bootstrapExpect < 0 || o.bootstrapExpect > 1 {
-		return usagef("--bootstrap-expect %d: this version runs clusters of one node", o.bootstrapExpect)
-	}
-	if err := fsm.ValidateProjectName(o.node.BootstrapProject); err != nil {
-		return usagef("--bootstrap-project: %s", err.Message)
-	}
-	if o.node.RootKey != "" {
-		if err := validateRootKey(o.node.RootKey); err != nil {
-			return err
-		}
-	}
-	for _, count := range []struct {
-		flag  string
-		value uint64
-	}{{"snapshot-threshold", o.node.SnapshotThreshold}, {"trailing-logs", o.node.TrailingLogs}} {
-		if count.value == 0 {
-			return usagef("--%s 0: must be at least 1", count.flag)
-		}
-	}
-	if o.node.SnapshotInterval < minSnapshotInterval {
-		return usagef("--snapshot-interval %s: must be at least %s", o.node.SnapshotInterval, minSnapshotInterval)
-	}
-	taken := map[string]string{} // the flag that has an address; nothing listens for gossip
-	for _, listen := range []struct{ flag, addr string }{
-		{"http-addr", o.node.HTTPAddr}, {"grpc-addr", o.node.GRPCAddr}, {"raft-addr", o.node.RaftAddr}, {"gossip-addr", o.gossipAddr},
-	} {
-		host, port, err := net.SplitHostPort(listen.addr)
-		if err != nil {
-			return usagef("--%s %q is not HOST:PORT", listen.flag, listen.addr)
-		}
-		if !o.insecure && !isLoopback(host) {
-			return usagef("--%s %q can be reached from other machines, and nothing is encrypted: listen on 127.0.0.1, or accept that with --insecure", listen.flag, listen.addr)
-		}
-		if other, ok := taken[listen.addr]; ok && port != "0" && listen.flag != "gossip-addr" {
-			return usagef("--%s and --%s are both %s: give each a port of its own", other, listen.flag, listen.addr)
-		}
-		taken[listen.addr] = listen.flag
-	}
-	return nil
 }
 
 func (o *serveOptions) run(cmd *cobra.Command) (err error) {
@@ -128,11 +101,11 @@ func (o *serveOptions) run(cmd *cobra.Command) (err error) {
 	}
 	stderr := cmd.ErrOrStderr()
 	o.node.Logger = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	o.tls.Logger = o.node.Logger
 	o.node.Halt = func(err error) {
 		lastWord(stderr, err)
 		os.Exit(exitError)
 	}
-	o.node.Bootstrap = o.dev || o.bootstrapExpect == 1
 	if o.node.DataDir == "" {
 		if o.node.DataDir, err = os.MkdirTemp("", "remit-dev-"); err != nil {
 			return err
@@ -146,34 +119,68 @@ func (o *serveOptions) run(cmd *cobra.Command) (err error) {
 		if ctx.Err() != nil {
 			return nil // told to end while it opened
 		}
-		if errors.Is(err, syscall.EADDRINUSE) {
+		// Gossip's error has only the text.
+		if errors.Is(err, syscall.EADDRINUSE) || strings.Contains(err.Error(), syscall.EADDRINUSE.Error()) {
 			return &failure{
 				message: err.Error(),
-				hint:    "another process has this port: end it, or give another one with --http-addr, --grpc-addr or --raft-addr",
+				hint:    "another process has this port: end it, or give another one with --http-addr, --grpc-addr, --raft-addr or --gossip-addr",
 				cause:   err,
 			}
 		}
 		return err
 	}
-	o.greet(cmd, n)
-	select {
-	case <-ctx.Done():
-		n.logger.Info("draining")
-	case err = <-n.serving:
-	}
+	o.greet(cmd, n, o.welcome(n))
+	err = o.attend(ctx, cmd, n)
 	if closeErr := n.Close(); err == nil {
 		err = closeErr
 	}
 	return err
 }
 
-// greet prints the welcome. A key that was drawn is known to nobody else, so it
-// goes to stderr where stdout takes nothing, such as a closed pipe, whose signal
-// would end the process.
-func (o *serveOptions) greet(cmd *cobra.Command, n *Node) {
+// attend waits until the node has to end, and forms its cluster in the meantime.
+func (o *serveOptions) attend(ctx context.Context, cmd *cobra.Command, n *Node) error {
+	forming, stop := context.WithCancel(ctx)
+	formed := make(chan error, 1)
+	go func() {
+		defer close(formed)
+		if !n.formed {
+			formed <- n.Form(forming)
+		}
+	}()
+	defer func() {
+		stop()
+		for range formed {
+		}
+	}()
+	for outcome := formed; ; {
+		select {
+		case err, ok := <-outcome:
+			outcome = nil
+			switch {
+			case ok && err != nil && ctx.Err() == nil:
+				return err
+			case ok && err == nil:
+				o.greet(cmd, n, o.welcomeMember(n))
+			}
+		case <-ctx.Done():
+			n.logger.Info("draining")
+			return nil
+		case <-n.cluster.Left():
+			n.logger.Info("the node has left its cluster; its data folder is of no use any more")
+			return nil
+		case err := <-n.serving:
+			return err
+		}
+	}
+}
+
+// greet prints a text. A key that was drawn is known to nobody else, so it goes to
+// stderr where stdout takes nothing, such as a closed pipe, whose signal would end
+// the process.
+func (o *serveOptions) greet(cmd *cobra.Command, n *Node, text string) {
 	signal.Ignore(syscall.SIGPIPE)
 	defer signal.Reset(syscall.SIGPIPE)
-	_, err := fmt.Fprint(cmd.OutOrStdout(), o.welcome(n))
+	_, err := fmt.Fprint(cmd.OutOrStdout(), text)
 	if err != nil && n.RootKey() != "" {
 		fmt.Fprintf(cmd.ErrOrStderr(), "remit: cannot write to stdout: %v\nRoot key, shown this once: %s\n", err, n.RootKey())
 	}
@@ -184,8 +191,14 @@ func (o *serveOptions) greet(cmd *cobra.Command, n *Node) {
 func (o *serveOptions) welcome(n *Node) string {
 	var w strings.Builder
 	fmt.Fprintf(&w, "remit is serving: REST http://%s, gRPC %s, data in %s\n", n.HTTPAddr(), n.GRPCAddr(), o.node.DataDir)
-	if !n.HasState() {
-		fmt.Fprint(&w, "\nThis node belongs to no cluster yet, so it is not ready. To start one with it, end it and add --bootstrap-expect 1.\n")
+	switch {
+	case !n.HasState() && o.node.Expect > 1:
+		fmt.Fprintf(&w, "\nThis node waits for others, to start a cluster of %d with them.\n", o.node.Expect)
+		return w.String()
+	case !n.HasState():
+		fmt.Fprintf(&w, "\nThis node belongs to no cluster yet, so it is not ready. To make it part of one:\n"+
+			"  REMIT_KEY=<an operator's key> remit join <gossip address of a member> --addr %s\n"+
+			"To start one with it, end it and add --bootstrap-expect 1.\n", n.GRPCAddr())
 		return w.String()
 	}
 	key := n.RootKey()
@@ -220,6 +233,17 @@ Try, in another terminal:
   remit check usr_123 document.read --on /project/456/documents/789
 `))
 	return w.String()
+}
+
+// welcomeMember is said when the node has come to be a member of a cluster that is
+// ready.
+func (o *serveOptions) welcomeMember(n *Node) string {
+	id, _ := n.cluster.ClusterID()
+	text := fmt.Sprintf("\nThis node is ready, as a member of cluster %s.\n", fsm.ID(id))
+	if key := n.RootKey(); key != "" {
+		text += fmt.Sprintf("\nRoot key of the cluster, shown this once: %s\n", key)
+	}
+	return text
 }
 
 // isKey reports whether a secret is a key of the node's cluster.

@@ -86,7 +86,7 @@ func startRemit(ctx context.Context, name, dir string) (*process, error) {
 		name, "serve", "--dev", "--data-dir", filepath.Join(dir, "data"), "--log-level", "warn",
 		// Snapshots are work of the writes that loaded the state.
 		"--snapshot-threshold", "1000000000",
-		"--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--raft-addr", "127.0.0.1:0")
+		"--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--raft-addr", "127.0.0.1:0", "--gossip-addr", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}

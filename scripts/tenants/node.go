@@ -54,7 +54,7 @@ func newRootKey() string { return "remit_" + rand.Text() + rand.Text() }
 func (n *node) start(ctx context.Context, flags ...string) (time.Duration, error) {
 	cmd := exec.CommandContext(ctx, n.binary, append([]string{
 		"serve", "--dev", "--data-dir", n.data, "--log-level", "warn",
-		"--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--raft-addr", "127.0.0.1:0"}, flags...)...)
+		"--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--raft-addr", "127.0.0.1:0", "--gossip-addr", "127.0.0.1:0"}, flags...)...)
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "REMIT_") })
 	// The runtime says after each collection what is reachable.
 	cmd.Env = append(cmd.Env, "GODEBUG=gctrace=1")

@@ -34,7 +34,7 @@ var welcome = regexp.MustCompile(`REST http://([^,]+), gRPC ([^,]+),(?s:.*)Root 
 // startNode runs a node and returns when it serves.
 func startNode(ctx context.Context, remit, data string) (*node, error) {
 	n := &node{binary: remit, cmd: exec.CommandContext(ctx, remit, "serve", "--dev", "--data-dir", data, "--log-level", "warn",
-		"--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--raft-addr", "127.0.0.1:0")}
+		"--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--raft-addr", "127.0.0.1:0", "--gossip-addr", "127.0.0.1:0")}
 	n.cmd.Env = environment()
 	n.cmd.Stderr = os.Stderr
 	// The terminal's Ctrl-C ends the tour, which ends the node.

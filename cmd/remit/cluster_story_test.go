@@ -1,0 +1,127 @@
+package main_test
+
+import (
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
+)
+
+// TestClusterStory takes a cluster through what operators do to it and what happens
+// to it, while clerks work: nothing that was acknowledged may be missing, and
+// nothing may be there twice.
+func TestClusterStory(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 3, "--log-level", "info", "--snapshot-threshold", "200", "--snapshot-interval", "200ms", "--trailing-logs", "100")
+	f.form(rand.Perm(3))
+
+	// The clerks write to the node that is chosen for them, whatever happens to others.
+	var chosen atomic.Pointer[fleetNode]
+	choose := func(n *fleetNode) { chosen.Store(n) }
+	leader := f.leader(f.nodes[0])
+	choose(f.other(leader))
+	o := openOffice(t, 4, func() permissionsv1.PermissionsServiceClient { return chosen.Load().client() })
+
+	for range 2 {
+		replica := f.start(f.add("--replica"))
+		replica.serves()
+		replica.must("join", leader.gossip)
+		replica.ready()
+	}
+	expectMembers(t, leader, 3, 2)
+
+	leader.kill()
+	witness := chosen.Load()
+	newLeader := f.leader(witness)
+	o.moreFrom(t, 50)
+	f.start(leader).ready()
+
+	// A follower leaves for good, and comes back as a new node on an empty folder.
+	leaving := f.other(newLeader, witness, f.nodes[3], f.nodes[4])
+	leaving.must("leave")
+	if code := leaving.exits(); code != 0 {
+		t.Errorf("a node that left ended with %d", code)
+	}
+	expectMembers(t, newLeader, 2, 2)
+	refused := f.start(leaving)
+	if message := refused.refuses(); !strings.Contains(message, "left") {
+		t.Errorf("a node that has left starts again: %s", message)
+	}
+	if err := os.RemoveAll(leaving.data); err != nil {
+		t.Fatal(err)
+	}
+	leaving.flags = nil
+	f.start(leaving).serves()
+	leaving.must("join", newLeader.gossip)
+	leaving.ready()
+	expectMembers(t, newLeader, 3, 2)
+
+	newLeader.must("transfer-leadership", leaving.name)
+	if now := f.leader(witness); now != leaving {
+		t.Errorf("%s leads after a transfer to %s", now.name, leaving.name)
+	}
+	o.moreFrom(t, 50)
+
+	backup := filepath.Join(t.TempDir(), "backup")
+	witness.must("snapshot", "save", backup)
+	o.close()
+	for _, n := range f.nodes {
+		o.audit(n.client())
+	}
+	if report := f.nodes[4].must("verify"); !strings.Contains(report, "agree") {
+		t.Errorf("verify says %s", report)
+	}
+
+	// The backup, which was taken while the clerks worked, becomes the data of a new
+	// cluster, all nodes of which agree.
+	backup = filepath.Join(t.TempDir(), "final")
+	witness.must("snapshot", "save", backup)
+	other := newFleet(t, 3)
+	other.form(inOrder(3))
+	old, err := other.nodes[0].client().CreatePermission(t.Context(), &permissionsv1.CreatePermissionRequest{ProjectName: project, Name: "only.before"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.nodes[1].must("snapshot", "restore", backup, "--yes")
+	for _, n := range other.nodes {
+		o.audit(n.client())
+		_, err := n.client().GetPermission(t.Context(), &permissionsv1.GetPermissionRequest{ProjectName: project, Name: "only.before", Consistency: permissionsv1.Consistency_FULLY_CONSISTENT})
+		if status.Code(err) != codes.NotFound {
+			t.Errorf("what was there before the restore: %v", err)
+		}
+		_, err = n.client().Check(t.Context(), &permissionsv1.CheckPermissionRequest{
+			ProjectName: project, PrincipalId: "clerk:0", ResourceUris: []string{"/"}, Permissions: []string{clerkPermission}, Token: old.Token,
+		})
+		if status.Code(err) != codes.InvalidArgument {
+			t.Errorf("a token from before the restore: %v", err)
+		}
+	}
+	if report := other.nodes[2].must("verify"); !strings.Contains(report, "agree") {
+		t.Errorf("verify after the restore says %s", report)
+	}
+	f.end()
+	other.end()
+}
+
+// expectMembers waits until a node lists so many healthy members of each kind.
+func expectMembers(t *testing.T, n *fleetNode, voters, nonvoters int) {
+	t.Helper()
+	var last []listedMember
+	eventually(t, "the members are there", func() bool {
+		counts := map[string]int{}
+		last, _ = n.members()
+		for _, m := range last {
+			if m.Healthy {
+				counts[m.Suffrage]++
+			}
+		}
+		return counts["voter"] == voters && counts["nonvoter"] == nonvoters && len(last) == voters+nonvoters
+	})
+}
