@@ -17,6 +17,9 @@ import (
 const (
 	minRootKey   = 32 // characters
 	pollInterval = 10 * time.Millisecond
+	// initialiseTimeout is how long a node that is told to end goes on with the first
+	// command of its cluster.
+	initialiseTimeout = 5 * time.Second
 )
 
 // Form waits until the node belongs to a cluster that has its first command, and
@@ -31,9 +34,16 @@ func (n *Node) Form(ctx context.Context) error {
 	} else if _, err := n.cluster.Form(ctx, cluster.Formation{Expect: n.cfg.Expect, RootKeyProof: rootKeyProof(n.cfg.RootKey)}); err != nil {
 		return fmt.Errorf("bootstrap the cluster: %w", err)
 	}
-	for n.store.State().Cluster == (fsm.ID{}) {
+	for told := ctx; n.store.State().Cluster == (fsm.ID{}); {
 		if err := n.initialiseAsLeader(ctx); err != nil {
 			return fmt.Errorf("bootstrap the cluster: %w", err)
+		}
+		if n.first != nil && ctx == told {
+			// From here on a root key may be in the log that has to be shown, even if the node
+			// is told to end.
+			var stop context.CancelFunc
+			ctx, stop = outlive(told, initialiseTimeout)
+			defer stop()
 		}
 		if err := sleep(ctx, pollInterval); err != nil {
 			return fmt.Errorf("wait until the cluster is initialised: %w", err)
@@ -48,6 +58,19 @@ func (n *Node) Form(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// outlive returns a context that ends a while after its parent.
+func outlive(parent context.Context, by time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
+	stop := context.AfterFunc(parent, func() {
+		select {
+		case <-time.After(by):
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() { stop(); cancel() }
 }
 
 // rootKeyProof tells other nodes whether they were given the same root key.
@@ -76,8 +99,6 @@ func (n *Node) initialiseAsLeader(ctx context.Context) error {
 		}
 		return nil
 	}
-	// From here on the node opens whole, even if it is told to end: a root key
-	// that may be in the log must be shown.
 	return n.initialise(context.WithoutCancel(ctx))
 }
 

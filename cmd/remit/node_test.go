@@ -169,7 +169,7 @@ func TestNodeWithoutCluster(t *testing.T) {
 	if code, body := httpGet(t, n, "/livez"); code != http.StatusOK || body != "ok\n" {
 		t.Errorf("/livez %d %q", code, body)
 	}
-	const why = "this node belongs to no cluster yet: to start one with it, run it with --bootstrap-expect 1\n"
+	const why = "this node belongs to no cluster yet: it waits to be told which cluster to join: run remit join, or start it with --bootstrap-expect\n"
 	if code, body := httpGet(t, n, "/readyz"); code != http.StatusServiceUnavailable || body != why {
 		t.Errorf("/readyz %d %q", code, body)
 	}

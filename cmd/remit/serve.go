@@ -50,9 +50,8 @@ Beyond this machine nodes need --tls-cert, --tls-key, --tls-ca and --gossip-key;
 remit cert makes certificates to try that with.`,
 		Example: `  remit serve --dev
   remit serve --data-dir /var/lib/remit --bootstrap-expect 1
-  remit serve --data-dir /var/lib/remit --bootstrap-expect 3 --join 10.0.0.1:7603,10.0.0.2:7603,10.0.0.3:7603 \
-    --http-addr 10.0.0.1:7600 --grpc-addr 10.0.0.1:7601 --raft-addr 10.0.0.1:7602 --gossip-addr 10.0.0.1:7603 \
-    --tls-cert node1.pem --tls-key node1-key.pem --tls-ca ca.pem`,
+  remit serve --data-dir /var/lib/remit --bootstrap-expect 3 --join 10.0.0.1:7603,10.0.0.2:7603,10.0.0.3:7603 --gossip-addr ...
+  remit serve --data-dir /var/lib/remit --replica --join 10.0.0.1:7603`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
