@@ -11,7 +11,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
 )
@@ -224,16 +223,4 @@ func (f *fleet) end() {
 			n.exits()
 		}
 	}
-}
-
-// within fails the test if something takes longer than it may in any case.
-func within(t testing.TB, what string, limit time.Duration, do func()) time.Duration {
-	t.Helper()
-	began := time.Now()
-	do()
-	took := time.Since(began)
-	if took > limit {
-		t.Errorf("%s took %s, %s at most", what, took, limit)
-	}
-	return took
 }

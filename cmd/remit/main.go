@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/grpclog"
 )
 
 // The exit codes. A script can tell a denied check from a check that failed.
@@ -28,6 +29,9 @@ var errDenied = errors.New("denied")
 var errDisagree = errors.New("the nodes do not agree")
 
 func main() {
+	// gRPC's own lines would stand between ours on stderr; what matters of them comes
+	// back as errors of calls.
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// The first signal asks to end; from then on the next one ends at once.
 	context.AfterFunc(ctx, stop)
