@@ -61,15 +61,38 @@ func (n *Node) watchLeader() {
 	n.raft.RegisterObserver(observer)
 	go func() {
 		defer n.raft.DeregisterObserver(observer)
+		var said raft.ServerID
 		for {
 			select {
 			case <-observed:
 				n.leaders.notify()
+				said = n.sayLeader(said)
 			case <-n.ctx.Done():
 				return
 			}
 		}
 	}()
+}
+
+// sayLeader logs who leads now, if that is another node than was said last.
+func (n *Node) sayLeader(said raft.ServerID) raft.ServerID {
+	_, leader := n.raft.LeaderWithID()
+	switch {
+	case leader == said:
+	case leader == "":
+		n.log.Warn("the cluster has no leader that this node knows")
+	case leader == n.serverID():
+		n.log.Info("this node leads the cluster", "term", n.raft.CurrentTerm())
+	default:
+		name := ""
+		if id, err := uuid.Parse(string(leader)); err == nil {
+			if one, ok := n.peers.get(id); ok {
+				name = one.Name
+			}
+		}
+		n.log.Info("another node leads the cluster", "leader", name, "leader_id", string(leader), "term", n.raft.CurrentTerm())
+	}
+	return leader
 }
 
 // leaderTerm returns the current term and whether the node leads in it. Raft
