@@ -31,6 +31,9 @@ const registerPermission = "register.read"
 // attemptTimeout is how long a writer waits for one node before it asks another.
 const attemptTimeout = 2 * time.Second
 
+// explainTimeout is how long porcupine may look for an order that explains a history.
+const explainTimeout = 5 * time.Minute
+
 // window is how many values below the acknowledged one a read asks for.
 const window = 40
 
@@ -205,10 +208,10 @@ func (h *history) fits(t testing.TB) bool {
 			reads++
 		}
 	}
-	result := porcupine.CheckOperationsTimeout(registers, operations, time.Minute)
+	result := porcupine.CheckOperationsTimeout(registers, operations, explainTimeout)
 	t.Logf("a history of %d writes and %d reads: %s", writes, reads, result)
 	if result == porcupine.Unknown {
-		t.Fatal("porcupine came to no result within a minute")
+		t.Fatal("porcupine came to no result in time")
 	}
 	return result == porcupine.Ok
 }

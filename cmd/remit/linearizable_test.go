@@ -18,6 +18,7 @@ import (
 // all nodes, the paused one included: what they saw must be what one single node
 // could have answered. REMIT_NIGHTLY pauses 200 leaders.
 func TestLinearizable(t *testing.T) {
+	t.Parallel()
 	pauses := 5
 	if os.Getenv("REMIT_NIGHTLY") != "" {
 		pauses = 200
