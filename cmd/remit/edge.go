@@ -65,7 +65,9 @@ func (n *Node) serve() {
 	n.server.Register(n.grpc)
 	reflection.Register(n.grpc)
 	n.api = grpc.NewServer(
+		grpc.InTapHandle(n.server.Tap),
 		grpc.UnaryInterceptor(n.server.NodeInterceptor),
+		grpc.StreamInterceptor(n.server.StreamInterceptor),
 		grpc.MaxRecvMsgSize(server.MaxRequestBytes),
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
