@@ -7,7 +7,7 @@ BENCHTIME ?= 1s
 export GO FUZZTIME
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint bench fuzz proto run tour tenants nightly clean
+.PHONY: help build test race lint bench fuzz proto run tour tenants measure nightly clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,7 +46,10 @@ tour: ## run what README.md shows and compare the output
 tenants: build ## measure many tenants on one node (TENANTS="-organisations 100 -grants 100000")
 	$(GO) run ./scripts/tenants $(TENANTS)
 
-nightly: tenants ## run the long tests, fuzz each target for two minutes, measure many tenants
+measure: build ## measure clusters: forming, recovery, commits, checks, disk (MEASURE="-only recovery")
+	$(GO) run ./scripts/measure $(MEASURE)
+
+nightly: tenants measure ## run the long tests, fuzz each target for two minutes, measure tenants and clusters
 	REMIT_NIGHTLY=1 $(GO) test -count=1 -timeout 80m ./...
 	FUZZTIME=2m scripts/fuzz
 
