@@ -94,7 +94,7 @@ func syncs(ctx context.Context, dir string, during time.Duration) (latencies, er
 	defer os.Remove(file.Name())
 	defer file.Close()
 	block := make([]byte, 4096)
-	took, _, err := drive(ctx, 1, during, func(ctx context.Context, _, _ int) error {
+	took, _, err := load{callers: 1, during: during}.drive(ctx, func(ctx context.Context, _, _ int) error {
 		if _, err := file.WriteAt(block, 0); err != nil {
 			return err
 		}

@@ -158,7 +158,7 @@ func shareRounds(ctx context.Context, s settings, c *cluster, leader, follower *
 	if err != nil {
 		return err
 	}
-	took, rate, err := drive(ctx, consistentReads, s.slice, func(ctx context.Context, _, i int) error {
+	took, rate, err := load{callers: consistentReads, during: s.slice}.drive(ctx, func(ctx context.Context, _, i int) error {
 		return follower.check(ctx, 0, i*7919%checkedGrants, permissionsv1.Consistency_FULLY_CONSISTENT, "")
 	})
 	if err != nil {

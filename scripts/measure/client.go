@@ -103,19 +103,31 @@ func (c *client) check(ctx context.Context, caller, i int, consistency permissio
 	return err
 }
 
-// drive makes calls for a while, each caller one after the other, and returns how
-// long each took, and how many there were a second.
-func drive(ctx context.Context, callers int, during time.Duration, call func(ctx context.Context, caller, i int) error) (latencies, float64, error) {
-	took := make([]latencies, callers)
+// A load is calls of several callers, each one after the other.
+type load struct {
+	callers int
+	during  time.Duration
+	pause   time.Duration // of a caller after a call
+}
+
+// drive makes the calls and returns how long each took, and how many there were a
+// second.
+func (l load) drive(ctx context.Context, call func(ctx context.Context, caller, i int) error) (latencies, float64, error) {
+	took := make([]latencies, l.callers)
 	started := time.Now()
-	err := parallel(ctx, callers, func(ctx context.Context, caller int) error {
-		for i, sent := 0, time.Now(); sent.Sub(started) < during; i++ {
+	err := parallel(ctx, l.callers, func(ctx context.Context, caller int) error {
+		for i, sent := 0, time.Now(); sent.Sub(started) < l.during; i++ {
 			if err := call(ctx, caller, i); err != nil {
 				return err
 			}
 			done := time.Now()
 			took[caller] = append(took[caller], done.Sub(sent))
-			sent = done
+			if sent = done; l.pause > 0 {
+				if err := sleep(ctx, l.pause); err != nil {
+					return err
+				}
+				sent = time.Now()
+			}
 		}
 		return nil
 	})

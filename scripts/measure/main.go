@@ -73,7 +73,7 @@ func main() {
 	flag.IntVar(&s.kills, "kills", 20, "leaders to kill")
 	flag.IntVar(&s.transfers, "transfers", 20, "times to hand leadership over")
 	flag.IntVar(&s.rounds, "rounds", 10, "rounds of what is compared")
-	flag.DurationVar(&s.slice, "slice", 3*time.Second, "how long each thing is measured in a round")
+	flag.DurationVar(&s.slice, "slice", 2*time.Second, "how long each thing is measured in a round")
 	flag.DurationVar(&s.disk, "disk", 10*time.Minute, "how long to write while the disk is watched; a fifth of it again with frequent snapshots")
 	only := flag.String("only", strings.Join(names(), ","), "the sections to run")
 	smoke := flag.Bool("smoke", false, "only try that all of it works, with tiny numbers")
