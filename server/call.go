@@ -141,10 +141,11 @@ func (s *Server) headerOf(a answer) metadata.MD {
 	return md
 }
 
-// Tap refuses a gRPC call without a valid key by its headers alone, before the
-// node reads and decodes a message of a stranger's; of the methods that need no
-// key it lets some at a time through, and of the calls with a key that may have
-// been created a moment ago. It must not wait: it holds up its whole connection.
+// Tap refuses a gRPC call without a key by its headers alone, before the node reads
+// a message of a stranger's. Of the methods that need no key it lets some at a time
+// through, and some with a key that this node does not know, which may have been
+// created a moment ago: those wait behind it, before their message is read,
+// since Tap holds up its whole connection.
 func (s *Server) Tap(ctx context.Context, info *tap.Info) (context.Context, error) {
 	method := methodOf(info.FullMethodName)
 	if method == joinMethod && s.cluster != nil {

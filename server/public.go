@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -77,6 +78,30 @@ func (s *Server) newestForStranger(ctx context.Context) (*fsm.State, bool) {
 	defer cancel()
 	state, err := s.newest(ctx)
 	return state, err == nil
+}
+
+// guarded registers services whose handlers do not read the message of a stranger
+// that Tap let through before it is known whose it is.
+type guarded struct {
+	grpc.ServiceRegistrar
+	server *Server
+}
+
+// RegisterService adds a service.
+func (g guarded) RegisterService(desc *grpc.ServiceDesc, service any) {
+	own := *desc
+	own.Methods = slices.Clone(desc.Methods)
+	for i, m := range desc.Methods {
+		own.Methods[i].Handler = func(service any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
+			if ctx.Value(receiveKey{}) != nil {
+				if _, err := g.server.admit(ctx); err != nil {
+					return nil, statusOf(err)
+				}
+			}
+			return m.Handler(service, ctx, decode, interceptor)
+		}
+	}
+	g.ServiceRegistrar.RegisterService(&own, service)
 }
 
 // received says that a stranger's first message is there, and that it is known

@@ -124,6 +124,8 @@ func New(cfg Config) *Server {
 // Register adds the services to a gRPC server, or to a Local. Its calls must go
 // through Interceptor and StreamInterceptor.
 func (s *Server) Register(r grpc.ServiceRegistrar) {
+	healthpb.RegisterHealthServer(r, s.health)
+	r = guarded{r, s}
 	permissionsv1.RegisterPermissionsServiceServer(r, s)
 	permiov1.RegisterPermissionsServiceServer(r, s)
 	organisationv1.RegisterOrganisationServiceServer(r, s)
@@ -131,7 +133,6 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 	if s.cluster != nil {
 		clusterv1.RegisterClusterServiceServer(r, s)
 	}
-	healthpb.RegisterHealthServer(r, s.health)
 }
 
 // Run keeps the server fresh, sweeps what deletes left and raises the level when

@@ -100,22 +100,22 @@ func TestStrangersAreBounded(t *testing.T) {
 			d.refuse(t, unknown(i), check, codes.Unauthenticated)
 		}
 		await(t, "every place is free", func() bool { return len(n.server.strangers) == 0 })
-		// The streams of strangers who send nothing take the places, and others are
-		// answered at once.
-		ctx, cancel := context.WithCancel(unknown(0))
-		defer cancel()
-		for range maxStrangers {
-			if _, err := d.conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true}, checkMethod); err != nil {
-				t.Fatal(err)
-			}
+		// What a stranger would send is not waited for.
+		stream, err := d.conn.NewStream(unknown(0), &grpc.StreamDesc{ClientStreams: true}, checkMethod)
+		if err != nil {
+			t.Fatal(err)
 		}
-		await(t, "every place is taken", func() bool { return len(n.server.strangers) == maxStrangers })
-		d.refuse(t, unknown(1), check, codes.Unauthenticated)
+		wantCode(t, stream.RecvMsg(&permissionsv1.CheckPermissionResponse{}), codes.Unauthenticated)
+		// Where there is no place left, others are answered at once.
+		for range maxStrangers {
+			n.server.strangers <- struct{}{}
+		}
+		if rounds := n.roundsOf(func() { d.refuse(t, unknown(1), check, codes.Unauthenticated) }); rounds != 0 {
+			t.Errorf("%d rounds for one stranger too many", rounds)
+		}
 		if !d.allowed("anna", "/a", "read") {
 			t.Error("denied")
 		}
-		cancel()
-		await(t, "every place is free again", func() bool { return len(n.server.strangers) == 0 })
 	})
 }
 
