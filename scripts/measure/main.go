@@ -145,13 +145,13 @@ func (s settings) run(ctx context.Context, chosen []section) error {
 			return err
 		}
 		fmt.Printf("\n## %s\n\n", one.title)
-		load := loadAverage()
+		machine, own, started := busy(), ownCPU(), time.Now()
 		if err := one.run(ctx, s); err != nil {
 			return fmt.Errorf("%s: %w", one.name, err)
 		}
-		if load != "" {
-			fmt.Printf("\nLoad average of the machine before: %s\n", load)
-		}
+		elapsed := time.Since(started)
+		fmt.Printf("\nMeasured for %s; other processes took %s of the machine's CPUs.\n",
+			elapsed.Round(time.Second), utilisation(busy()-machine-(ownCPU()-own), elapsed))
 		if err := os.RemoveAll(s.dir); err != nil {
 			return err
 		}

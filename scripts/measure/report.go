@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -94,18 +95,23 @@ func (n *node) cpu() time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
-// utilisation is the part of the machine's processors that was used.
-func utilisation(used, elapsed time.Duration) string {
-	if used == 0 {
-		return "?"
+// ownCPU returns the processor time that this process has used, and the processes
+// that it started and that have ended.
+func ownCPU() time.Duration {
+	var used time.Duration
+	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
+		var usage syscall.Rusage
+		if err := syscall.Getrusage(who, &usage); err == nil {
+			used += time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+		}
 	}
-	return fmt.Sprintf("%.0f %%", 100*used.Seconds()/elapsed.Seconds()/float64(runtime.NumCPU()))
+	return used
 }
 
-// loadAverage is the machine's over one, five and fifteen minutes, empty where
-// there is no Linux to say it.
-func loadAverage() string {
-	text, _ := os.ReadFile("/proc/loadavg")
-	fields := strings.Fields(string(text))
-	return strings.Join(fields[:min(3, len(fields))], " ")
+// utilisation is the part of the machine's processors that was used.
+func utilisation(used, elapsed time.Duration) string {
+	if busy() == 0 {
+		return "?"
+	}
+	return fmt.Sprintf("%.0f %%", 100*max(0, used.Seconds())/elapsed.Seconds()/float64(runtime.NumCPU()))
 }
