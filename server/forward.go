@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/tap"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -126,6 +127,15 @@ func (s *Server) NodeInterceptor(ctx context.Context, req any, info *grpc.UnaryS
 		err = headerErr
 	}
 	return a.resp, err
+}
+
+// NodeTap is Tap for connections between nodes. It leaves calls that were passed on
+// to NodeInterceptor, which says of each what became of it.
+func (s *Server) NodeTap(ctx context.Context, info *tap.Info) (context.Context, error) {
+	if len(info.Header.Get(metadataForwarded)) > 0 {
+		return ctx, nil
+	}
+	return s.Tap(ctx, info)
 }
 
 func (s *Server) serveForwarded(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (answer, error) {

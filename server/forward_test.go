@@ -198,8 +198,10 @@ func TestOneHop(t *testing.T) {
 			t.Errorf("%s: %v, outcome %q", name, err, outcome)
 		}
 	}
-	// What a node asks of its own accord is passed on.
+	// What a node asks of its own accord is passed on, and needs a key.
 	conn = f.nodeConn(t)
+	err = conn.Invoke(withSecret(t.Context(), "remit_x"), create, writes()[0], &permissionsv1.CreatePermissionResponse{})
+	wantCode(t, err, codes.Unauthenticated)
 	if err := conn.Invoke(withKey(t.Context()), create, writes()[0], &permissionsv1.CreatePermissionResponse{}); err != nil {
 		t.Error(err)
 	}

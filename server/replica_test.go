@@ -149,7 +149,7 @@ func (f *follower) dialLeader() *grpc.ClientConn {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	s := grpc.NewServer(grpc.UnaryInterceptor(f.leader.server.NodeInterceptor), grpc.MaxRecvMsgSize(2*MaxRequestBytes))
+	s := grpc.NewServer(grpc.InTapHandle(f.leader.server.NodeTap), grpc.UnaryInterceptor(f.leader.server.NodeInterceptor), grpc.MaxRecvMsgSize(2*MaxRequestBytes))
 	f.leader.server.Register(s)
 	ended := make(chan struct{})
 	go func() {
