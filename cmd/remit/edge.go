@@ -65,7 +65,7 @@ func (n *Node) serve() {
 	n.server.Register(n.grpc)
 	reflection.Register(n.grpc)
 	n.api = grpc.NewServer(
-		grpc.InTapHandle(n.server.Tap),
+		grpc.InTapHandle(n.server.NodeTap),
 		grpc.UnaryInterceptor(n.server.NodeInterceptor),
 		grpc.StreamInterceptor(n.server.StreamInterceptor),
 		grpc.MaxRecvMsgSize(server.MaxRequestBytes),
