@@ -3,9 +3,12 @@ package server
 import (
 	"context"
 	"errors"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	clusterv1 "github.com/remit-io/remit/proto/cluster/v1"
 )
@@ -85,8 +88,28 @@ func (s *Server) Leave(req *clusterv1.LeaveRequest, stream grpc.ServerStreamingS
 	return steps.err()
 }
 
-// removeAtLeader removes a member from any node.
+// removeAtLeader removes a member from any node. The member may have led until a
+// moment ago, so it goes on for as long as a write does while another is elected.
 func (s *Server) removeAtLeader(ctx context.Context, id string, force bool) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	for again := false; ; again = true {
+		err := s.tryRemoveAtLeader(ctx, id, force)
+		switch code := status.Code(statusOf(err)); {
+		case code == codes.NotFound && again:
+			return nil // the attempt before removed it
+		case code != codes.Unavailable:
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(retryDelay):
+		}
+	}
+}
+
+func (s *Server) tryRemoveAtLeader(ctx context.Context, id string, force bool) error {
 	conn, self, err := s.log.Leader(ctx)
 	switch {
 	case err != nil:
