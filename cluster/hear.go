@@ -92,6 +92,9 @@ func (g *gossip) NotifyAlive(node *memberlist.Node) error {
 		}
 		err = g.foreign(s)
 	})
+	if err == nil {
+		g.node.conns.retry(s.ID) // it may have been away
+	}
 	return err
 }
 

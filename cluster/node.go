@@ -270,7 +270,7 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 
 		insecure: cfg.Insecure,
 	})
-	n.conns = newNodeConns(n.listener.dial)
+	n.conns = newNodeConns(n.listener.dial, redial)
 	n.serveNodes()
 	n.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		ServerAddressProvider: addressByID{},

@@ -41,7 +41,8 @@ var redial = grpc.ConnectParams{
 // when it is first asked for and kept until all are closed: to a node that is away,
 // or gone, one redials only when there is a call.
 type nodeConns struct {
-	dial func(ctx context.Context, kind connKind, target uuid.UUID) (net.Conn, error)
+	dial   func(ctx context.Context, kind connKind, target uuid.UUID) (net.Conn, error)
+	redial grpc.ConnectParams
 
 	mu    sync.Mutex
 	conns map[nodeKind]*grpc.ClientConn // nil when closed
@@ -52,8 +53,8 @@ type nodeKind struct {
 	kind connKind
 }
 
-func newNodeConns(dial func(context.Context, connKind, uuid.UUID) (net.Conn, error)) *nodeConns {
-	return &nodeConns{dial: dial, conns: make(map[nodeKind]*grpc.ClientConn)}
+func newNodeConns(dial func(context.Context, connKind, uuid.UUID) (net.Conn, error), redial grpc.ConnectParams) *nodeConns {
+	return &nodeConns{dial: dial, redial: redial, conns: make(map[nodeKind]*grpc.ClientConn)}
 }
 
 // get returns the connection of a kind to a node; no call reaches the node before
@@ -73,7 +74,7 @@ func (c *nodeConns) get(id uuid.UUID, kind connKind) (grpc.ClientConnInterface, 
 		// The listener's connections are encrypted, or not, below gRPC.
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDisableServiceConfig(),
-		grpc.WithConnectParams(redial),
+		grpc.WithConnectParams(c.redial),
 		grpc.WithIdleTimeout(0),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout, PermitWithoutStream: true}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)),
@@ -83,6 +84,17 @@ func (c *nodeConns) get(id uuid.UUID, kind connKind) (grpc.ClientConnInterface, 
 	}
 	c.conns[key] = conn
 	return conn, nil
+}
+
+// retry redials a node that is heard of again at once, instead of within a second.
+func (c *nodeConns) retry(id uuid.UUID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, conn := range c.conns {
+		if key.node == id {
+			conn.ResetConnectBackoff()
+		}
+	}
 }
 
 func (c *nodeConns) close() {

@@ -1,8 +1,17 @@
 package cluster
 
 import (
+	"context"
+	"errors"
+	"net"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/google/uuid"
+	"github.com/hashicorp/memberlist"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -60,4 +69,23 @@ func TestStartingNodeSaysNoTerm(t *testing.T) {
 	if answer, err := (nodeService{node: n}).Term(t.Context(), &nodev1.TermRequest{}); status.Code(err) != codes.Unavailable {
 		t.Errorf("a closed node answered %v, %v", answer, err)
 	}
+}
+
+// TestRedialWhenHeardOf has a node come back that would not be dialled for an hour.
+func TestRedialWhenHeardOf(t *testing.T) {
+	var dialled atomic.Int32
+	conns := newNodeConns(func(context.Context, connKind, uuid.UUID) (net.Conn, error) {
+		dialled.Add(1)
+		return nil, errors.New("it is away")
+	}, grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: time.Hour, MaxDelay: time.Hour}, MinConnectTimeout: time.Second})
+	defer conns.close()
+	n, away := &Node{id: uuid.New(), conns: conns}, uuid.New()
+	if _, err := n.nodeClient(away).Term(t.Context(), &nodev1.TermRequest{}); status.Code(err) != codes.Unavailable {
+		t.Fatalf("a call to a node that is away: %v", err)
+	}
+	dialledBefore := dialled.Load()
+	if err := (&gossip{node: n}).NotifyAlive(&memberlist.Node{Name: away.String()}); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the node is dialled again", func() bool { return dialled.Load() > dialledBefore })
 }
