@@ -346,6 +346,17 @@ func (n *Node) Waiting() string {
 	return n.formView().reason
 }
 
+// Estranged says what keeps a node from the others for good: a node that has another
+// history of the same cluster is there. It is empty where none is.
+func (n *Node) Estranged() string {
+	for _, s := range n.gossip.seen() {
+		if own := n.cluster.Load(); own != nil && s.cluster == *own && s.hasState && s.epoch != n.logEpoch() {
+			return fmt.Sprintf("node %s has another history of cluster %s: %s", s.called(), own, wrongEpoch)
+		}
+	}
+	return ""
+}
+
 // Coordinator is the id of the node that bootstrapped the cluster, as long as its
 // voters are those it began with.
 func (n *Node) Coordinator() (string, error) {

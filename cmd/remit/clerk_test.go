@@ -35,6 +35,7 @@ type clerk struct {
 
 	acknowledged atomic.Int64
 	again        int           // answered with an error and sent again
+	disconnected int           // of those, errors of the connection, which do not say what became of it
 	lost         int           // grants whose answer was thrown away, and that were revoked before they came again
 	longest      time.Duration // from the sending of a change to its answer
 }
@@ -90,7 +91,11 @@ func (c *clerk) sign(ctx context.Context, client func() permissionsv1.Permission
 			c.t.Errorf("clerk %d: %v", c.number, err)
 			return false
 		}
-		if !saysOutcome(err) && !strings.Contains(status.Convert(err).Message(), "connection") {
+		switch {
+		case saysOutcome(err):
+		case strings.Contains(status.Convert(err).Message(), "connection"):
+			c.disconnected++
+		default:
 			c.t.Errorf("clerk %d: an error does not say what became of the change: %v", c.number, err)
 		}
 		c.again++

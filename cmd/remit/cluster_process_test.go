@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -23,17 +24,23 @@ type fleet struct {
 	flags []string // of every node
 	// binary is what the nodes run, if not the remit of this tree.
 	binary string
-	nodes  []*fleetNode
+	// authority is the file with the authority of the nodes' certificates, if they
+	// have TLS, and tls how tests connect to them.
+	authority string
+	tls       *tls.Config
+	nodes     []*fleetNode
 }
 
 // A fleetNode is one node of a fleet, through all its processes.
 type fleetNode struct {
 	*process // the newest
+	fleet    *fleet
 	name     string
 	gossip   string
 	data     string
 	flags    []string
 	env      []string
+	seeds    []*fleetNode // whom it looks for; all nodes of the fleet if nil
 
 	mu        sync.Mutex
 	connected *process // that api is a client of
@@ -63,7 +70,7 @@ func newFleet(t testing.TB, count int, flags ...string) *fleet {
 // add makes one node more, with flags of its own.
 func (f *fleet) add(flags ...string) *fleetNode {
 	name := fmt.Sprintf("node%d", len(f.nodes)+1)
-	n := &fleetNode{name: name, gossip: freeAddr(f.t), data: filepath.Join(f.dir, name), flags: flags}
+	n := &fleetNode{fleet: f, name: name, gossip: freeAddr(f.t), data: filepath.Join(f.dir, name), flags: flags}
 	f.nodes = append(f.nodes, n)
 	return n
 }
@@ -91,13 +98,17 @@ func freeAddr(t testing.TB) string {
 // start starts a node's process, which finds the others by their gossip addresses.
 func (f *fleet) start(n *fleetNode) *fleetNode {
 	f.t.Helper()
+	known := n.seeds
+	if known == nil {
+		known = f.nodes
+	}
 	var seeds []string
-	for _, other := range f.nodes {
+	for _, other := range known {
 		seeds = append(seeds, other.gossip)
 	}
 	args := []string{"serve", "--data-dir", n.data, "--node-name", n.name, "--gossip-addr", n.gossip, "--join", strings.Join(seeds, ",")}
 	args = append(append(args, f.flags...), n.flags...)
-	n.process = launch{binary: f.binary, env: append([]string{"REMIT_ROOT_KEY=" + rootKey}, n.env...), args: args}.start(f.t)
+	n.process = launch{binary: f.binary, env: append([]string{"REMIT_ROOT_KEY=" + rootKey}, n.env...), args: args, tls: f.tls}.start(f.t)
 	return n
 }
 
@@ -124,12 +135,22 @@ func inOrder(count int) []int {
 // remit runs a command against a node, as the first operator.
 func (n *fleetNode) remit(args ...string) (stdout string, err error) {
 	n.t.Helper()
+	env := []string{"REMIT_ADDR=" + n.grpc, "REMIT_KEY=" + rootKey}
+	if n.fleet.authority != "" {
+		env = append(env, "REMIT_TLS_CA="+n.fleet.authority)
+	}
+	return runRemit(n.t, env, args...)
+}
+
+// runRemit runs a command with these variables alone.
+func runRemit(t testing.TB, env []string, args ...string) (stdout string, err error) {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
-		n.t.Fatal(err)
+		t.Fatal(err)
 	}
 	cmd := exec.Command(path, args...)
-	cmd.Env = []string{"REMIT_ADDR=" + n.grpc, "REMIT_KEY=" + rootKey}
+	cmd.Env = env
 	cmd.SysProcAttr = dieWithTest()
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -151,13 +172,16 @@ func (n *fleetNode) must(args ...string) string {
 
 // A listedMember is a node in the JSON of remit members.
 type listedMember struct {
-	ID              string `json:"id"`
-	Name            string `json:"name"`
-	Leader          bool   `json:"leader"`
-	Suffrage        string `json:"suffrage"`
-	AppliedRevision uint64 `json:"applied_revision"`
-	Healthy         bool   `json:"healthy"`
-	ReadIndexRounds uint64 `json:"read_index_rounds"`
+	ID              string   `json:"id"`
+	Name            string   `json:"name"`
+	Leader          bool     `json:"leader"`
+	Suffrage        string   `json:"suffrage"`
+	RaftAddress     string   `json:"raft_address"`
+	AppliedRevision uint64   `json:"applied_revision"`
+	Healthy         bool     `json:"healthy"`
+	Problems        []string `json:"problems"`
+	Term            uint64   `json:"term"`
+	ReadIndexRounds uint64   `json:"read_index_rounds"`
 }
 
 // members asks a node for the members of its cluster.

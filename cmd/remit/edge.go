@@ -121,8 +121,14 @@ func (n *Node) handler(api http.Handler) http.Handler {
 // ready says why the node does not answer yet, nil if it does.
 func (n *Node) ready() error {
 	err := n.server.Ready()
-	if err != nil && !n.cluster.HasState() {
+	if err == nil {
+		return nil
+	}
+	if !n.cluster.HasState() {
 		return errors.New("this node belongs to no cluster yet: " + n.cluster.Waiting())
+	}
+	if why := n.cluster.Estranged(); why != "" {
+		return fmt.Errorf("%s; %s", status.Convert(err).Message(), why)
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package main_test
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
@@ -98,6 +100,7 @@ type process struct {
 	cmd            *exec.Cmd
 	stdout, stderr output
 	http, grpc     string        // the addresses, once it serves
+	tls            *tls.Config   // of its clients; nil for one that takes them without
 	ended          chan struct{} // closed when the process has ended
 }
 
@@ -109,6 +112,8 @@ type launch struct {
 	binary string
 	// wrapper, if set, is a command that runs the command line behind it.
 	wrapper []string
+	// tls is how tests connect to the process, if it has TLS.
+	tls *tls.Config
 }
 
 // serve is the launch of a node on a data folder.
@@ -130,7 +135,7 @@ func (l launch) start(t testing.TB) *process {
 		}
 	}
 	line := append(append([]string{}, l.wrapper...), append([]string{path}, l.args...)...)
-	p := &process{t: t, cmd: exec.Command(line[0], line[1:]...), ended: make(chan struct{})}
+	p := &process{t: t, cmd: exec.Command(line[0], line[1:]...), tls: l.tls, ended: make(chan struct{})}
 	for _, variable := range os.Environ() {
 		if !strings.HasPrefix(variable, "REMIT_") {
 			p.cmd.Env = append(p.cmd.Env, variable)
@@ -208,7 +213,7 @@ func (p *process) hasEnded() bool {
 	}
 }
 
-var servingLine = regexp.MustCompile(`(?m)^remit is serving: REST http://(\S+), gRPC (\S+), data in .+\n`)
+var servingLine = regexp.MustCompile(`(?m)^remit is serving: REST https?://(\S+), gRPC (\S+), data in .+\n`)
 
 // serves waits until the process says where it serves.
 func (p *process) serves() *process {
@@ -240,7 +245,27 @@ func (p *process) ready() *process {
 // get asks the process over HTTP, without a key.
 func (p *process) get(path string) (code int, body string) {
 	p.t.Helper()
-	resp, err := http.Get("http://" + p.http + path)
+	request, err := http.NewRequest(http.MethodGet, p.url(path), nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	code, _, body = p.do(request)
+	return code, body
+}
+
+// url is where the process serves a path.
+func (p *process) url(path string) string {
+	if p.tls != nil {
+		return "https://" + p.http + path
+	}
+	return "http://" + p.http + path
+}
+
+// do sends a request to the process, over a connection that is not kept.
+func (p *process) do(request *http.Request) (code int, header http.Header, body string) {
+	p.t.Helper()
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: p.tls, DisableKeepAlives: true}, Timeout: patience}
+	resp, err := client.Do(request)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -249,14 +274,18 @@ func (p *process) get(path string) (code int, body string) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return resp.StatusCode, string(text)
+	return resp.StatusCode, resp.Header, string(text)
 }
 
 // dial connects to the process with a key.
 func (p *process) dial(key string) *grpc.ClientConn {
 	p.t.Helper()
+	transport := insecure.NewCredentials()
+	if p.tls != nil {
+		transport = credentials.NewTLS(p.tls)
+	}
 	conn, err := grpc.NewClient(p.grpc,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(transport),
 		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 			return invoke(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+key), method, req, reply, conn, opts...)
 		}))

@@ -189,7 +189,11 @@ func (o *serveOptions) greet(cmd *cobra.Command, n *Node, text string) {
 // at once, so that whoever reads of the node reads the root key too.
 func (o *serveOptions) welcome(n *Node) string {
 	var w strings.Builder
-	fmt.Fprintf(&w, "remit is serving: REST http://%s, gRPC %s, data in %s\n", n.HTTPAddr(), n.GRPCAddr(), o.node.DataDir)
+	scheme := "http"
+	if o.node.TLS != nil {
+		scheme = "https"
+	}
+	fmt.Fprintf(&w, "remit is serving: REST %s://%s, gRPC %s, data in %s\n", scheme, n.HTTPAddr(), n.GRPCAddr(), o.node.DataDir)
 	switch {
 	case !n.HasState() && o.node.Expect > 1:
 		fmt.Fprintf(&w, "\nThis node waits for others, to start a cluster of %d with them.\n", o.node.Expect)

@@ -1,0 +1,88 @@
+package main_test
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+
+	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
+)
+
+// TestHandover moves leadership under clerks that write through a follower, by
+// command and by the leader's SIGTERM: none of them sees an error.
+func TestHandover(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 3, "--log-level", "info")
+	f.form(inOrder(3))
+	first := f.leader(f.nodes[0])
+	follower := f.other(first)
+	third := f.other(first, follower)
+	o := openOffice(t, 4, func() permissionsv1.PermissionsServiceClient { return follower.client() })
+	o.moreFrom(t, 20)
+	for range 3 {
+		for _, to := range []*fleetNode{third, first} {
+			f.leader(follower).must("transfer-leadership", to.name)
+			if now := f.leader(follower); now != to {
+				t.Errorf("%s leads after a transfer to %s", now.name, to.name)
+			}
+			o.moreFrom(t, 10)
+		}
+	}
+	for range 3 {
+		leader := f.leader(follower)
+		if leader == follower {
+			expectMembers(t, follower, 3, 0)
+			follower.must("transfer-leadership", first.name)
+			leader = f.leader(follower)
+		}
+		leader.signal(syscall.SIGTERM)
+		leader.endsCleanly()
+		o.moreFrom(t, 10)
+		f.start(leader).ready()
+		o.moreFrom(t, 10)
+	}
+	o.close()
+	for _, c := range o.clerks {
+		if c.again > 0 {
+			t.Errorf("clerk %d saw %d errors", c.number, c.again)
+		}
+	}
+	for _, n := range f.nodes {
+		o.audit(n.client())
+	}
+	if report := follower.must("verify"); !strings.Contains(report, "agree") {
+		t.Errorf("verify says %s", report)
+	}
+}
+
+// TestLeaderIsKilled kills leaders under clerks that write through one node: what they
+// see is success, or an error that says what became of the change, which the clerks
+// look at themselves.
+func TestLeaderIsKilled(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 3, "--log-level", "info")
+	f.form(inOrder(3))
+	survivor := f.other(f.leader(f.nodes[0]))
+	o := openOffice(t, 4, func() permissionsv1.PermissionsServiceClient { return survivor.client() })
+	for range 3 {
+		leader := f.leader(survivor)
+		if leader == survivor {
+			expectMembers(t, survivor, 3, 0)
+			survivor.must("transfer-leadership", f.other(survivor).name)
+			leader = f.leader(survivor)
+		}
+		o.moreFrom(t, 20)
+		leader.kill()
+		o.moreFrom(t, 20)
+		f.start(leader).ready()
+	}
+	o.close()
+	for _, c := range o.clerks {
+		if c.disconnected > 0 {
+			t.Errorf("clerk %d saw %d errors of the connection to a node that lived", c.number, c.disconnected)
+		}
+	}
+	for _, n := range f.nodes {
+		o.audit(n.client())
+	}
+}
