@@ -17,18 +17,18 @@ func TestHandover(t *testing.T) {
 	first := f.leader(f.nodes[0])
 	follower := f.other(first)
 	third := f.other(first, follower)
-	o := openOffice(t, 4, func() permissionsv1.PermissionsServiceClient { return follower.client() })
-	o.moreFrom(t, 20)
-	for range 3 {
+	o := openOffice(t, 2, func() permissionsv1.PermissionsServiceClient { return follower.client() })
+	o.moreFrom(t, 10)
+	for range 2 {
 		for _, to := range []*fleetNode{third, first} {
 			f.leader(follower).must("transfer-leadership", to.name)
 			if now := f.leader(follower); now != to {
 				t.Errorf("%s leads after a transfer to %s", now.name, to.name)
 			}
-			o.moreFrom(t, 10)
+			o.moreFrom(t, 5)
 		}
 	}
-	for range 3 {
+	for range 2 {
 		leader := f.leader(follower)
 		if leader == follower {
 			expectMembers(t, follower, 3, 0)
@@ -37,9 +37,9 @@ func TestHandover(t *testing.T) {
 		}
 		leader.signal(syscall.SIGTERM)
 		leader.endsCleanly()
-		o.moreFrom(t, 10)
+		o.moreFrom(t, 5)
 		f.start(leader).ready()
-		o.moreFrom(t, 10)
+		o.moreFrom(t, 5)
 	}
 	o.close()
 	for _, c := range o.clerks {
@@ -63,17 +63,17 @@ func TestLeaderIsKilled(t *testing.T) {
 	f := newFleet(t, 3, "--log-level", "info")
 	f.form(inOrder(3))
 	survivor := f.other(f.leader(f.nodes[0]))
-	o := openOffice(t, 4, func() permissionsv1.PermissionsServiceClient { return survivor.client() })
-	for range 3 {
+	o := openOffice(t, 2, func() permissionsv1.PermissionsServiceClient { return survivor.client() })
+	for range 2 {
 		leader := f.leader(survivor)
 		if leader == survivor {
 			expectMembers(t, survivor, 3, 0)
 			survivor.must("transfer-leadership", f.other(survivor).name)
 			leader = f.leader(survivor)
 		}
-		o.moreFrom(t, 20)
+		o.moreFrom(t, 10)
 		leader.kill()
-		o.moreFrom(t, 20)
+		o.moreFrom(t, 10)
 		f.start(leader).ready()
 	}
 	o.close()

@@ -111,6 +111,12 @@ func (b *lockedBuffer) Write(text []byte) (int, error) {
 	return b.Buffer.Write(text)
 }
 
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.String()
+}
+
 // A root key that was drawn is shown, even where stdout takes nothing.
 func TestServeKeepsTheRootKey(t *testing.T) {
 	clearEnv(t)
