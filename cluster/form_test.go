@@ -177,7 +177,7 @@ func TestFormRefuses(t *testing.T) {
 // TestConfirm asks a node for its word, each time in a way it must refuse.
 func TestConfirm(t *testing.T) {
 	n := openTest(t, gossipConfig(t, "n"), options{})
-	low, high := uuid.UUID{1}, uuid.UUID{0: 0xff, 15: 0xff}
+	low, high := uuid.UUID{15: 1}, uuid.Max
 	ask := func(change func(*nodev1.ConfirmBootstrapRequest)) error {
 		cluster, epoch := uuid.New(), uuid.New()
 		r := &nodev1.ConfirmBootstrapRequest{ClusterId: cluster[:], Epoch: epoch[:], NodeIds: []string{low.String(), n.ID()}}
@@ -216,7 +216,7 @@ func TestConfirm(t *testing.T) {
 	}
 	wants("another cluster", "bound to cluster "+b.Cluster.String(), right)
 	wants("another list", "sees other nodes", func(r *nodev1.ConfirmBootstrapRequest) { same(r); r.NodeIds = append(r.NodeIds, high.String()) })
-	wants("another coordinator", "bound to cluster", func(r *nodev1.ConfirmBootstrapRequest) { same(r); r.NodeIds[0] = uuid.UUID{2}.String() })
+	wants("another coordinator", "bound to cluster", func(r *nodev1.ConfirmBootstrapRequest) { same(r); r.NodeIds[0] = uuid.UUID{15: 2}.String() })
 	if err := n.Bootstrap(t.Context(), uuid.New()); err == nil || !strings.Contains(err.Error(), "bound") {
 		t.Errorf("a bound node bootstraps: %v", err)
 	}

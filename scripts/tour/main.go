@@ -3,14 +3,16 @@
 //
 //	go run ./scripts/tour
 //
-// It starts a node and runs every ```console block, in order, in one bash
-// session: a line that starts with "$ " is a command, which goes on in lines that
-// are indented by four spaces, and what follows is what it prints. It runs the
-// ```go block as a program. It compares the table of flags with remit serve --help.
+// It builds bin/remit, starts a node and runs every ```console block, in order, in
+// one bash session: a line that starts with "$ " is a command, which goes on in lines
+// that are indented by four spaces, and what follows is what it prints. A block may
+// start more nodes with scripts/cluster; they get a folder and ports of their own, and
+// are ended if the page does not end them. It runs the ```go block as a program. It
+// compares the tables of flags, of this page and of docs/operations.md, with remit serve --help.
 //
-// Three things differ from run to run and are compared by their place alone:
-// ids (any UUID), tokens (the value of "token" in JSON) and the node's addresses,
-// which README.md writes as the default ones.
+// Some things differ from run to run and are compared by their place alone: ids (any
+// UUID), tokens (the value of "token" in JSON), secrets, digests, revisions, times, which node
+// leads, and the node's addresses, which README.md writes as the default ones.
 package main
 
 import (
@@ -27,8 +29,11 @@ import (
 )
 
 const (
-	page    = "README.md"
-	timeout = 2 * time.Minute
+	page      = "README.md"
+	flagsPage = "docs/operations.md"
+	timeout   = 2 * time.Minute
+	// clusterNodes is how many nodes the page may start with scripts/cluster.
+	clusterNodes = 4
 )
 
 func main() {
@@ -47,6 +52,10 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	operations, err := os.ReadFile(flagsPage)
+	if err != nil {
+		return err
+	}
 	blocks := blocksOf(string(text))
 	steps, err := stepsOf(blocks)
 	if err != nil {
@@ -57,7 +66,10 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	remit := filepath.Join(dir, "remit")
+	remit, err := filepath.Abs("bin/remit") // which scripts/cluster runs too
+	if err != nil {
+		return err
+	}
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", remit, "./cmd/remit").CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, out)
 	}
@@ -66,11 +78,17 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, n.stop()) }()
+	port, err := freePorts(clusterNodes)
+	if err != nil {
+		return err
+	}
+	n.cluster = clusterEnvironment(filepath.Join(dir, "cluster"), port)
+	defer n.endCluster()
 
 	return errors.Join(
 		checkSteps(ctx, n, dir, steps),
 		checkPrograms(ctx, n, dir, blocks),
-		checkFlags(ctx, remit, string(text)),
+		checkFlags(ctx, remit, string(text), string(operations)),
 	)
 }
 

@@ -80,6 +80,10 @@ var varying = []struct {
 	{regexp.MustCompile(`\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`), "<id>"},
 	{regexp.MustCompile(`("token": ?)"[^"]+"`), `$1"<token>"`},
 	{regexp.MustCompile(`\bremit_[0-9A-Za-z_-]{43}(\W|$)`), "<secret>$1"},
+	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "<digest>"},
+	{regexp.MustCompile(`\brevision \d+\b`), "revision <n>"},
+	{regexp.MustCompile(`\bin \d+\.\d+ s\b`), "in <time>"},
+	{regexp.MustCompile(`\b(node|start) \d\b`), "$1 <n>"},
 }
 
 func withPlaceholders(text string) string {

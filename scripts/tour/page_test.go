@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"strings"
 	"testing"
 )
@@ -52,11 +53,26 @@ func TestDifference(t *testing.T) {
 		{"ID: 5410fa52-e05f-40bf-a13d-86c642933024\n", "ID: e0c1cae6-dbe0-4fb6-9feb-a142dbf0eae7\n", ""},
 		{"ID: 5410fa52-e05f-40bf-a13d-86c642933024\n", "ID: 5410fa52\n", "    - ID: <id>\n    + ID: 5410fa52\n"},
 		{`{"passed":true,"token":"Ae5v"}`, `{"passed":true,"token":"BBBB"}`, ""},
+		{"3 nodes formed a cluster in 0.91 s: node 2 leads\n", "3 nodes formed a cluster in 1.20 s: node 1 leads\n", ""},
+		{"3 nodes formed a cluster in 0.91 s: node 2 leads\n", "2 nodes formed a cluster in 0.91 s: node 2 leads\n",
+			"    - 3 nodes formed a cluster in <time>: node <n> leads\n    + 2 nodes formed a cluster in <time>: node <n> leads\n"},
 		{`{"passed":true,"token":"Ae5v"}`, `{"passed":true,"token":""}`, "    - {\"passed\":true,\"token\":\"<token>\"}\n    + {\"passed\":true,\"token\":\"\"}\n"},
 	} {
 		if diff := difference(test.want, test.got); diff != test.diff {
 			t.Errorf("%q and %q: got\n%s\nwant\n%s", test.want, test.got, diff, test.diff)
 		}
+	}
+}
+
+func TestCompareFlags(t *testing.T) {
+	have := map[string]string{"http-addr": "127.0.0.1:7600", "dev": "", "replica": ""}
+	wrong, named := compareFlags("PAGE", "| `--http-addr` | `127.0.0.1:7601` | REST |\n| `--dev` | | one node |\n| `--nope` | | |\n", have)
+	if got := errors.Join(wrong...); len(wrong) != 2 || !strings.Contains(got.Error(), `--http-addr the default "127.0.0.1:7601"; it is "127.0.0.1:7600"`) ||
+		!strings.Contains(got.Error(), "names --nope") {
+		t.Errorf("got %v", got)
+	}
+	if !named["dev"] || named["replica"] {
+		t.Errorf("named: %v", named)
 	}
 }
 

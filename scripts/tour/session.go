@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,6 +24,7 @@ const (
 // A node is the remit that the page's commands talk to, on ports of its own.
 type node struct {
 	http, grpc, key string
+	cluster         []string // what makes scripts/cluster start nodes beside it
 	binary          string
 	cmd             *exec.Cmd
 }
@@ -68,6 +68,13 @@ func (n *node) stop() error {
 	return nil
 }
 
+// endCluster ends the nodes that the page has started and not ended.
+func (n *node) endCluster() {
+	down := exec.Command("scripts/cluster", "down")
+	down.Env = environment(n.cluster...)
+	_ = down.Run() // there are none, as a rule
+}
+
 // asActual and asDefault turn the page's addresses into the node's and back.
 func (n *node) asActual(text string) string {
 	return strings.NewReplacer(defaultHTTP, n.http, defaultGRPC, n.grpc).Replace(text)
@@ -96,14 +103,22 @@ func runSession(ctx context.Context, n *node, dir string, steps []step) ([]strin
 		return nil, err
 	}
 	bash := exec.CommandContext(ctx, "bash", file)
-	bash.Env = environment("PATH="+filepath.Dir(n.binary)+":"+os.Getenv("PATH"), "REMIT_ADDR="+n.grpc, "REMIT_KEY="+n.key)
-	var output bytes.Buffer
-	bash.Stdout = &output
-	bash.Stderr = &output
-	err := bash.Run()
-	outputs := strings.Split(output.String(), end)
+	bash.Env = append(environment("PATH="+filepath.Dir(n.binary)+":"+os.Getenv("PATH"), "REMIT_ADDR="+n.grpc, "REMIT_KEY="+n.key), n.cluster...)
+	// Into a file: nodes that the session leaves would keep a pipe open.
+	printed, err := os.Create(file + ".out")
+	if err != nil {
+		return nil, err
+	}
+	defer printed.Close()
+	bash.Stdout, bash.Stderr = printed, printed
+	err = bash.Run()
+	output, readErr := os.ReadFile(printed.Name())
+	if readErr != nil {
+		return nil, readErr
+	}
+	outputs := strings.Split(string(output), end)
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) || len(outputs) != len(steps)+1 {
-		return nil, fmt.Errorf("the commands of %s do not run to their end: %v\n%s", page, err, output.String())
+		return nil, fmt.Errorf("the commands of %s do not run to their end: %v\n%s", page, err, output)
 	}
 	return outputs, nil
 }
