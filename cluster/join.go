@@ -181,7 +181,7 @@ func (n *Node) ask(ctx context.Context, cluster uuid.UUID, add func(ctx context.
 				step("accepted by the cluster; catching up with its log")
 			case err != nil && ctx.Err() == nil:
 				if last == nil || last.Error() != err.Error() {
-					step(fmt.Sprintf("node %s says: %s; trying again", member.called(), status.Convert(err).Message()))
+					step(fmt.Sprintf("node %s says: %s; trying again", member.called(), reasonOf(err)))
 				}
 				last = err
 			}

@@ -122,6 +122,9 @@ func (s nodeService) Leave(request *nodev1.LeaveRequest, stream grpc.ServerStrea
 	if err := s.running(); err != nil {
 		return err
 	}
+	if !s.node.HasState() { // it lost its data: the node that was a member is away for good
+		return status.Error(codes.Unavailable, "it belongs to no cluster any more")
+	}
 	err := s.node.leave(stream.Context(), request.GetForce(), func(step string) {
 		_ = stream.Send(&nodev1.LeaveResponse{Step: step}) // whoever asked may be gone
 	})

@@ -131,6 +131,9 @@ func TestWipedVoterIsRefused(t *testing.T) {
 		return !errors.Is(err, ErrUnreachable)
 	})
 	wantRefusal(t, "a wiped voter", err, "remove it from the cluster first")
+	if err := leader.Leave(t.Context(), id.String(), false, func(string) {}); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("a wiped voter is asked to leave: %v, want that it has to be removed without it", err)
+	}
 	if err := leader.Remove(t.Context(), id.String(), false); err != nil {
 		t.Fatal(err)
 	}

@@ -77,7 +77,7 @@ func (s *Server) Leave(req *clusterv1.LeaveRequest, stream grpc.ServerStreamingS
 	steps := newSteps(stream, func(step string) *clusterv1.LeaveResponse { return &clusterv1.LeaveResponse{Step: step} })
 	err = s.cluster.Leave(ctx, m.ID, req.Force, steps.step)
 	if errors.Is(err, ErrUnreachable) {
-		steps.step("the node cannot be reached, so it is removed without it")
+		steps.step("the node cannot leave by itself, so it is removed without it")
 		if err = s.removeAtLeader(ctx, m.ID, req.Force); err == nil {
 			steps.step("the node is removed: wipe its data folder before it starts again")
 		}

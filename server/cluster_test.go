@@ -477,7 +477,7 @@ func TestLeave(t *testing.T) {
 
 	// One that is gone is removed without it, from any node.
 	d.cluster.leave = func(func(string)) error { return fmt.Errorf("%w: connection refused", ErrUnreachable) }
-	const told = "the node cannot be reached, so it is removed without it; the node is removed: wipe its data folder before it starts again"
+	const told = "the node cannot leave by itself, so it is removed without it; the node is removed: wipe its data folder before it starts again"
 	if got, err := leave("c", true); err != nil || got != told || d.cluster.asked() != "leave "+idC+" force=true; remove "+idC+" force=true" {
 		t.Errorf("%s, %v", got, err)
 	}
