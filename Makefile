@@ -37,7 +37,7 @@ proto: ## regenerate the Go code from the protos
 	$(BUF) format -w
 	$(BUF) generate
 
-run: build ## build and run a node with sample data (Ctrl-C ends it)
+run: build ## build and run three nodes with sample data (Ctrl-C ends them)
 	scripts/run
 
 tour: ## run what README.md shows and compare the output
