@@ -16,7 +16,12 @@ const (
 
 // ErrLowDisk means that the leader's disk is low and nobody can lead in its place.
 // A command that got this answer is in no log.
-var ErrLowDisk = errors.New("the disk of the leader is low")
+var ErrLowDisk error = lowDisk{}
+
+type lowDisk struct{}
+
+func (lowDisk) Error() string        { return "the disk of the leader is low" }
+func (lowDisk) Is(target error) bool { return target == ErrNotApplied }
 
 // disk knows how much room there is on the disk of the data folder.
 type disk struct {
@@ -105,6 +110,6 @@ func (d *disk) refusal() error {
 	if !d.refuses.Load() {
 		return nil
 	}
-	return fmt.Errorf("%w: %w and no other voter can take over: %d MiB are free, %d MiB are needed before it takes writes again: make room on that node's disk, or bring back a voter that has room",
-		ErrNotApplied, ErrLowDisk, d.free.Load()>>20, (d.enough()+1<<20-1)>>20)
+	return fmt.Errorf("%w and no other voter can take over: %d MiB are free, %d MiB are needed before it takes writes again: make room on that node's disk, or bring back a voter that has room",
+		ErrLowDisk, d.free.Load()>>20, (d.enough()+1<<20-1)>>20)
 }

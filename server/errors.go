@@ -14,6 +14,10 @@ import (
 // so that it may be tried again.
 var ErrNotApplied = errors.New("the command was not applied")
 
+// ErrExhausted marks a failed Log.Apply whose command will never be applied, and that
+// is of no use to try again before somebody has made room.
+var ErrExhausted = errors.New("the log takes no writes")
+
 // ErrUnreachable marks a node of the cluster that did not answer.
 var ErrUnreachable = errors.New("the node cannot be reached")
 

@@ -30,6 +30,7 @@ const (
 	outcomeAnswered   = "answered"
 	outcomeNotApplied = "not-applied"
 	outcomeUnknown    = "unknown"
+	outcomeExhausted  = "exhausted"
 )
 
 // maxForwardedAnswer bounds what another node answers, in bytes.
@@ -68,6 +69,8 @@ func (s *Server) forward(ctx context.Context, conn grpc.ClientConnInterface, c *
 		return a, nil
 	case outcome == outcomeAnswered:
 		return a, err
+	case outcome == outcomeExhausted:
+		return a, &undecided{certain: true, exhausted: true, cause: err}
 	case outcome == outcomeNotApplied, outcome == "" && reached.Addr == nil: // no connection was there to send it over
 		return a, &undecided{certain: true, cause: err}
 	default:
@@ -117,7 +120,10 @@ func (s *Server) NodeInterceptor(ctx context.Context, req any, info *grpc.UnaryS
 	outcome := outcomeAnswered
 	if u := (*undecided)(nil); errors.As(err, &u) {
 		outcome = outcomeUnknown
-		if u.certain {
+		switch {
+		case u.exhausted:
+			outcome = outcomeExhausted
+		case u.certain:
 			outcome = outcomeNotApplied
 		}
 		err = unavailable("%s", reason(u.cause))

@@ -358,3 +358,31 @@ func TestForwardingAtLevelOne(t *testing.T) {
 	_, err = d.call(ctx, grantRequest(project, "ben", "/d", []string{"read"}))
 	wantCode(t, err, codes.Unavailable, "was not applied", "retry")
 }
+
+// A leader that has no room takes no write: that is the answer, unless an earlier
+// attempt may have been applied.
+func TestExhaustedLog(t *testing.T) {
+	full := fmt.Errorf("%w: the disk is low", ErrExhausted)
+	for _, level := range []uint32{1, 2} {
+		f := newFollowerAt(t, level)
+		for _, d := range []*door{f.door(serviceName), f.door("REST"), f.leader.door(serviceName)} {
+			f.log.taken()
+			f.log.hook(func(l *memoryLog) { l.before = failing(1<<30, full) })
+			d.refuse(t, d.ctx, writes()[0], codes.ResourceExhausted, "the write was not applied: the log takes no writes: the disk is low")
+			if attempts := len(f.log.taken()); attempts != 1 {
+				t.Errorf("%d attempts", attempts)
+			}
+			first := true
+			f.log.hook(func(l *memoryLog) {
+				l.before = func(context.Context, fsm.Kind) error {
+					if first {
+						first = false
+						return errUnknown
+					}
+					return full
+				}
+			})
+			d.refuse(t, d.ctx, writes()[0], codes.Unavailable, "the outcome of the write is unknown: ")
+		}
+	}
+}

@@ -54,8 +54,9 @@ func requestID(ctx context.Context) (fsm.ID, error) {
 
 // undecided is the error of an attempt that did not come to an answer.
 type undecided struct {
-	certain bool // it did nothing, and will not
-	cause   error
+	certain   bool // it did nothing, and will not
+	exhausted bool // nor would another attempt soon
+	cause     error
 }
 
 func (e *undecided) Error() string { return e.cause.Error() }
@@ -94,7 +95,10 @@ func (s *Server) lead(ctx context.Context, c *call, r rule, handler grpc.UnaryHa
 		default:
 			return a, err
 		}
-		if unknown && !repeatable {
+		if u.exhausted && !unknown {
+			return a, status.Errorf(codes.ResourceExhausted, "the write was not applied: %s", reason(u.cause))
+		}
+		if unknown && !repeatable || u.exhausted {
 			return a, s.outcome(c, r, unknown, u.cause)
 		}
 		select {

@@ -26,8 +26,8 @@ import (
 type Log interface {
 	// Apply replicates a command and returns when it is synced and applied on
 	// this node, with its result and revision. It works on the leader only. An
-	// error that Is ErrNotApplied means that the command will never be applied;
-	// any other leaves that open.
+	// error that Is ErrNotApplied or ErrExhausted means that the command will never be
+	// applied; any other leaves that open.
 	Apply(ctx context.Context, command []byte) (result any, revision uint64, err error)
 	// ReadIndex returns a revision that every write acknowledged before the
 	// call has at most.

@@ -32,7 +32,8 @@ func (s *Server) write(ctx context.Context, body fsm.Body) (fsm.Result, string, 
 	}
 	applied, revision, err := s.log.Apply(ctx, data)
 	if err != nil {
-		return fsm.Result{}, "", &undecided{certain: errors.Is(err, ErrNotApplied), cause: err}
+		exhausted := errors.Is(err, ErrExhausted)
+		return fsm.Result{}, "", &undecided{certain: exhausted || errors.Is(err, ErrNotApplied), exhausted: exhausted, cause: err}
 	}
 	// The epoch of before: if the data was restored meanwhile, the token is refused
 	// rather than taken for one of the data restored.

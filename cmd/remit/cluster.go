@@ -21,8 +21,7 @@ func (l replicatedLog) Apply(ctx context.Context, command []byte) (any, uint64, 
 	result, revision, err := l.Node.Apply(ctx, command)
 	switch {
 	case errors.Is(err, cluster.ErrLowDisk):
-		// Not one of those that are worth another try in a moment.
-		err = status.Error(codes.ResourceExhausted, "the write was not applied: "+err.Error())
+		err = fmt.Errorf("%w: %w", server.ErrExhausted, err)
 	case errors.Is(err, cluster.ErrNotLeader), errors.Is(err, cluster.ErrNotApplied):
 		err = fmt.Errorf("%w: %w", server.ErrNotApplied, err)
 	}
