@@ -150,7 +150,7 @@ func runRemit(t testing.TB, env []string, args ...string) (stdout string, err er
 		t.Fatal(err)
 	}
 	cmd := exec.Command(path, args...)
-	cmd.Env = env
+	cmd.Env = append(env, endAtOnce)
 	cmd.SysProcAttr = dieWithTest()
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs

@@ -30,6 +30,9 @@ const (
 	// patience is how long a test waits for what must happen.
 	patience = 20 * time.Second
 	rootKey  = "remit_root_key_of_the_process_tests"
+	// endAtOnce keeps a program with the race detector from sleeping a second before it
+	// ends.
+	endAtOnce = "GORACE=atexit_sleep_ms=20"
 )
 
 var buildDir string // of the binary that the tests start
@@ -141,7 +144,7 @@ func (l launch) start(t testing.TB) *process {
 			p.cmd.Env = append(p.cmd.Env, variable)
 		}
 	}
-	p.cmd.Env = append(p.cmd.Env, "REMIT_HTTP_ADDR=127.0.0.1:0", "REMIT_GRPC_ADDR=127.0.0.1:0", "REMIT_RAFT_ADDR=127.0.0.1:0", "REMIT_GOSSIP_ADDR=127.0.0.1:0")
+	p.cmd.Env = append(p.cmd.Env, endAtOnce, "REMIT_HTTP_ADDR=127.0.0.1:0", "REMIT_GRPC_ADDR=127.0.0.1:0", "REMIT_RAFT_ADDR=127.0.0.1:0", "REMIT_GOSSIP_ADDR=127.0.0.1:0")
 	p.cmd.Env = append(p.cmd.Env, l.env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	p.cmd.SysProcAttr = dieWithTest()
