@@ -19,8 +19,10 @@ import (
 const (
 	// lookInterval is how often, at most, the files of a certificate are looked at.
 	lookInterval = time.Second
-	// expiryNotice is how long before its end a certificate is warned of at every reading.
-	expiryNotice = 14 * 24 * time.Hour
+	// expiryNotice is how long before its end a certificate is warned of, at every
+	// reading and then every noticeInterval.
+	expiryNotice   = 14 * 24 * time.Hour
+	noticeInterval = 24 * time.Hour
 )
 
 // TLS is a node's certificate, its key, and the authority that signed those of all
@@ -31,10 +33,11 @@ type TLS struct {
 	// Logger is told of changed files; nil discards that.
 	Logger *slog.Logger
 
-	mu     sync.Mutex
-	loaded *certificates // nil before the first success
-	seen   [3]os.FileInfo
-	looked time.Time
+	mu      sync.Mutex
+	loaded  *certificates // nil before the first success
+	seen    [3]os.FileInfo
+	looked  time.Time
+	noticed time.Time // that the certificate ends soon
 }
 
 // certificates are what the files of a TLS hold together.
@@ -112,6 +115,7 @@ func (t *TLS) current() (*certificates, error) {
 	// Looked at before they are read: what changes in between is seen next time.
 	now := t.look()
 	if t.loaded != nil && unchanged(t.seen, now) {
+		t.noticeEnd()
 		return t.loaded, nil
 	}
 	t.seen = now
@@ -120,25 +124,37 @@ func (t *TLS) current() (*certificates, error) {
 		err = fmt.Errorf("the certificate %s is now that of node %s and was that of node %s: make one with remit cert node --id %[3]s",
 			t.CertFile, next.node, t.loaded.node)
 	}
-	log := t.Logger
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
 	if err != nil {
 		if t.loaded == nil {
 			return nil, err
 		}
-		log.Error("the changed TLS files cannot be used; those from before stay in use", "error", err)
+		t.log().Error("the changed TLS files cannot be used; those from before stay in use", "error", err)
 		return t.loaded, nil
 	}
 	if t.loaded != nil {
-		log.Info("TLS files read again", "file", t.CertFile, "expires", next.own.Leaf.NotAfter)
+		t.log().Info("TLS files read again", "file", t.CertFile, "expires", next.own.Leaf.NotAfter)
 	}
-	if time.Until(next.own.Leaf.NotAfter) < expiryNotice {
-		log.Warn("the node's certificate ends soon: replace its files, the node reads them again by itself", "file", t.CertFile, "expires", next.own.Leaf.NotAfter)
-	}
-	t.loaded = next
+	t.loaded, t.noticed = next, time.Time{}
+	t.noticeEnd()
 	return next, nil
+}
+
+// noticeEnd warns, when the files are read and once a day, of a certificate that
+// ends soon. The lock is held.
+func (t *TLS) noticeEnd() {
+	end := t.loaded.own.Leaf.NotAfter
+	if time.Until(end) >= expiryNotice || time.Since(t.noticed) < noticeInterval {
+		return
+	}
+	t.noticed = time.Now()
+	t.log().Warn("the node's certificate ends soon: replace its files, the node reads them again by itself", "file", t.CertFile, "expires", end)
+}
+
+func (t *TLS) log() *slog.Logger {
+	if t.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return t.Logger
 }
 
 // look says what the files are without reading them; nil for one that is not there.

@@ -712,6 +712,27 @@ func TestRotation(t *testing.T) {
 	mustPing(t, in, out)
 }
 
+// TestNoticeOfTheEnd has a certificate that ends within the hour.
+func TestNoticeOfTheEnd(t *testing.T) {
+	files := newAuthority(t).node(t, uuid.New())
+	var lines syncBuffer
+	files.Logger = lines.logger()
+	look := func(want int) {
+		t.Helper()
+		files.looked = time.Time{}
+		if err := files.Load(); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Count(lines.String(), "ends soon"); got != want {
+			t.Errorf("warned %d times, want %d:\n%s", got, want, lines.String())
+		}
+	}
+	look(1)
+	look(1)
+	files.noticed = files.noticed.Add(-noticeInterval) // a day later
+	look(2)
+}
+
 // TestReplicationWithTLS is two nodes with certificates.
 func TestReplicationWithTLS(t *testing.T) {
 	ca := newAuthority(t)
