@@ -6,11 +6,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -301,6 +303,27 @@ func TestRunEndsEarly(t *testing.T) {
 	c.wantNothingLeft()
 }
 
+// TestUpFails has another process on a port of the second node.
+func TestUpFails(t *testing.T) {
+	c := newCheckout(t)
+	_, first, _ := strings.Cut(c.env[slices.IndexFunc(c.env, func(v string) bool { return strings.HasPrefix(v, "REMIT_CLUSTER_PORT=") })], "=")
+	port, err := strconv.Atoi(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+10)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	c.refuses("up", "another process has this port")
+	c.wantNothingLeft()
+	if out, err := c.bash("scripts/run"); err == nil || !strings.Contains(out, "node 2 ended") {
+		t.Errorf("make run with a port that is taken: %v\n%s", err, out)
+	}
+	c.wantNothingLeft()
+}
+
 // TestRunLeavesOthersAlone starts it in the folder of a cluster that is there.
 func TestRunLeavesOthersAlone(t *testing.T) {
 	c := newCheckout(t)
@@ -371,7 +394,7 @@ func TestCluster(t *testing.T) {
 	leader = c.number("leader")
 	c.cluster("kill leader")
 	c.cluster("wipe dead", "with a vote", "has joined")
-	watched.until("^node " + leader + " is now a member, a voter$")
+	watched.until("^node " + leader + " is now a member, a (voter|replica)$")
 	c.cluster("leave 4", "node4 has left the cluster")
 	watched.until("^node 4 is no member any more$")
 	c.cluster("leave leader", "has left the cluster")
