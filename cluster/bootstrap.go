@@ -191,6 +191,12 @@ func (n *Node) loadBond() error {
 	case !errors.Is(err, os.ErrNotExist):
 		return err
 	}
+	if _, err := os.Stat(n.dir.file(joiningFile)); !errors.Is(err, os.ErrNotExist) {
+		if err != nil {
+			return err
+		}
+		n.joining.Store(true)
+	}
 	cluster, err := readID(n.dir.file(clusterIDFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil

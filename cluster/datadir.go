@@ -20,6 +20,7 @@ const (
 	epochFile     = "epoch"
 	bondFile      = "bootstrap.json"
 	leftFile      = "left"
+	joiningFile   = "joining"
 	recoverFile   = "recovering"
 	logFile       = "raft.db"
 	snapshotDir   = "snapshots"

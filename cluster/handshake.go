@@ -54,6 +54,7 @@ const (
 	sameNode
 	needsTLS
 	wrongCertificate
+	notTakenIn
 )
 
 func (v verdict) String() string {
@@ -70,6 +71,8 @@ func (v verdict) String() string {
 		return "it belongs to another cluster"
 	case wrongEpoch:
 		return "the cluster was recovered after it had lost its majority, and one of the two nodes is from before that: remove the data folder of the one that is, and join it again"
+	case notTakenIn:
+		return "it has asked to join the cluster, and has not heard yet that it is taken in"
 	case wrongTarget:
 		return "it is not the node that was called: another node has taken over the address"
 	case sameNode:

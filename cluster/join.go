@@ -32,9 +32,10 @@ const (
 // node in, until it says that this is done; step is told what is under way.
 //
 // The node belongs to the cluster before it asks, durably, since the cluster's leader
-// calls it before the answer is there. If the cluster refuses, and nothing of its log
-// is here, the node belongs to none again. If Join ends in any other way, joining the
-// same cluster again goes on where it was.
+// asks it how it is. But it takes no part in Raft before it has heard that it is taken
+// in: if its id is that of a voter that has lost its data, the cluster refuses it, and
+// until then its votes would count. If Join ends before that, the node belongs to no
+// cluster again; afterwards joining the same cluster again goes on where it was.
 func (n *Node) Join(ctx context.Context, address string, add func(ctx context.Context, conn grpc.ClientConnInterface, node NewMember) (done bool, err error), step func(string)) error {
 	if n.gossip == nil {
 		return refused("this node does not gossip, so it finds no cluster: start it with a gossip address")
@@ -57,8 +58,8 @@ func (n *Node) Join(ctx context.Context, address string, add func(ctx context.Co
 	slices.Sort(names)
 	step(fmt.Sprintf("found cluster %s with %s", cluster, strings.Join(names, ", ")))
 	err = n.ask(ctx, cluster, add, step)
-	if final(err) && n.abandon() {
-		n.log.Info("the cluster does not take the node in; it belongs to none again", "cluster_id", cluster.String(), "error", err)
+	if err != nil && n.abandon() {
+		n.log.Info("the cluster has not taken the node in; it belongs to none again", "cluster_id", cluster.String(), "error", err)
 	}
 	return err
 }
@@ -136,25 +137,44 @@ func (n *Node) adopt(cluster, epoch uuid.UUID) error {
 	case n.HasState():
 		return nil
 	}
+	if own == nil {
+		if err := writeID(n.dir.file(joiningFile), cluster); err != nil {
+			return fmt.Errorf("join cluster %s: %w", cluster, err)
+		}
+		n.joining.Store(true)
+	}
 	if err := n.belong(cluster, epoch); err != nil {
 		return fmt.Errorf("join cluster %s: %w", cluster, err)
 	}
 	return nil
 }
 
-// abandon makes a node without state belong to no cluster again, and reports whether
-// it does. A node that is bound to form the cluster stays bound.
+// takenIn lets the node take part in Raft.
+func (n *Node) takenIn() error {
+	if !n.joining.Load() {
+		return nil
+	}
+	if err := removeFile(n.dir.file(joiningFile)); err != nil {
+		return err
+	}
+	n.joining.Store(false)
+	return nil
+}
+
+// abandon makes a node that is not taken in belong to no cluster again, and reports
+// whether it does.
 func (n *Node) abandon() bool {
 	n.bootstrapMu.Lock()
 	defer n.bootstrapMu.Unlock()
-	if n.HasState() || n.bond.Load() != nil {
+	if !n.joining.Load() {
 		return false
 	}
-	if err := errors.Join(removeFile(n.dir.file(clusterIDFile)), removeFile(n.dir.file(epochFile))); err != nil {
+	if err := errors.Join(removeFile(n.dir.file(clusterIDFile)), removeFile(n.dir.file(epochFile)), removeFile(n.dir.file(joiningFile))); err != nil {
 		n.log.Warn("the node goes on belonging to the cluster that does not take it in", "error", err)
 		return false
 	}
 	n.cluster.Store(nil)
+	n.joining.Store(false)
 	return true
 }
 
@@ -168,8 +188,14 @@ func (n *Node) ask(ctx context.Context, cluster uuid.UUID, add func(ctx context.
 		if len(members) > 0 {
 			member := members[turn%len(members)]
 			asking, cancel := context.WithTimeout(ctx, joinAsk)
+			self.New = n.joining.Load()
 			done, err := add(asking, n.apiConn(member.ID), self)
 			cancel()
+			if err == nil {
+				if err := n.takenIn(); err != nil {
+					return fmt.Errorf("the cluster has taken the node in, but the node cannot write that down: %w", err)
+				}
+			}
 			switch {
 			case done && err == nil:
 				step("this node is a member of the cluster")

@@ -35,6 +35,7 @@ type identity struct {
 	self    uuid.UUID
 	cluster func() *uuid.UUID                  // nil before the cluster is known
 	epoch   func() uuid.UUID                   // of the cluster's log
+	joining func() bool                        // asked to be taken in, and not taken in yet
 	address func(id uuid.UUID) (string, error) // of another node
 
 	tls      *TLS // nil for connections without
@@ -216,6 +217,9 @@ func (l *listener) judge(h hello) verdict {
 		return sameNode
 	case h.target != l.node.self:
 		return wrongTarget
+	// It may have been a voter before it lost its data, whose votes would count.
+	case h.kind == kindRaft && l.node.joining():
+		return notTakenIn
 	}
 	return accepted
 }

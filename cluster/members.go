@@ -60,6 +60,7 @@ type NewMember struct {
 	ID, RaftAddr string
 	Replica      bool
 	Level        uint32 // the newest it supports
+	New          bool   // it has not been taken in before, so it has none of the cluster's log
 }
 
 // configuration is the latest configuration, committed or not, and its index.
@@ -230,6 +231,9 @@ func (n *Node) Add(ctx context.Context, node NewMember) (Member, error) {
 		n.peers.put(known)
 	}
 	server, isMember := find(servers, id)
+	if isMember && server.Suffrage == raft.Voter && node.New {
+		return Member{}, lostVoter(id)
+	}
 	// An earlier call may have failed, before the address was known.
 	is, err := n.statusOf(ctx, id, grpc.WaitForReady(true))
 	switch {
@@ -243,7 +247,7 @@ func (n *Node) Add(ctx context.Context, node NewMember) (Member, error) {
 		n.log.Info("node taken in, without a vote", "member", id, "replica", node.Replica)
 		server = raft.Server{ID: raft.ServerID(id.String()), Suffrage: raft.Nonvoter}
 	case server.Suffrage == raft.Voter && is.GetLastIndex() == 0:
-		return Member{}, refused("node %s is a voter of the cluster and has lost its data, and with it maybe a vote that it gave: remove it from the cluster first, then let it join", id)
+		return Member{}, lostVoter(id)
 	case server.Suffrage != raft.Voter && !node.Replica && n.hasCaughtUp(is):
 		if err := n.change(ctx, n.addVoter, id, index); err != nil {
 			return Member{}, err
@@ -251,6 +255,12 @@ func (n *Node) Add(ctx context.Context, node NewMember) (Member, error) {
 		server.Suffrage = raft.Voter
 	}
 	return n.member(ctx, server), nil
+}
+
+// lostVoter refuses a voter that begins anew: it may vote a second time in a term,
+// and what it had acknowledged counts towards majorities.
+func lostVoter(id uuid.UUID) error {
+	return refused("node %s is a voter of the cluster and has lost its data, and with it maybe a vote that it gave: remove it from the cluster first (remit leave %s), then let it join", id, id)
 }
 
 // hasCaughtUp tells whether a node has, but for a few entries, all that the leader has.

@@ -147,6 +147,7 @@ type Node struct {
 	reads       *readRounds   // of a node that does not lead
 	rounds      atomic.Uint64 // run as the leader
 
+	joining     atomic.Bool               // asked a cluster to take it in, which has not said yes
 	cluster     atomic.Pointer[uuid.UUID] // nil before the cluster is known
 	epoch       atomic.Pointer[uuid.UUID] // of the cluster's log; stored before cluster
 	bond        atomic.Pointer[bond]      // nil, or to the cluster that is being formed
@@ -265,6 +266,7 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 		self:    n.id,
 		cluster: n.cluster.Load,
 		epoch:   n.logEpoch,
+		joining: n.joining.Load,
 		address: address,
 		tls:     cfg.TLS,
 

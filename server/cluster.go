@@ -63,4 +63,5 @@ type NewMember struct {
 	ID, RaftAddr string
 	Replica      bool
 	Level        uint32 // the newest it supports
+	New          bool   // it has not been taken in before, so it has none of the cluster's log
 }

@@ -40,7 +40,7 @@ func (s *Server) Join(req *clusterv1.JoinRequest, stream grpc.ServerStreamingSer
 	add := func(ctx context.Context, conn grpc.ClientConnInterface, node NewMember) (bool, error) {
 		ctx = metadata.AppendToOutgoingContext(ctx, metadataAuthorization, credential)
 		resp, err := clusterv1.NewClusterServiceClient(conn).AddMember(ctx, &clusterv1.AddMemberRequest{
-			Id: node.ID, Replica: node.Replica, SupportedLevel: node.Level, RaftAddress: node.RaftAddr,
+			Id: node.ID, Replica: node.Replica, SupportedLevel: node.Level, RaftAddress: node.RaftAddr, New: node.New,
 		})
 		if err != nil {
 			return false, err

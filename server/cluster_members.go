@@ -174,7 +174,7 @@ func (s *Server) AddMember(ctx context.Context, req *clusterv1.AddMemberRequest)
 		return nil, refused("the cluster is at level %d and node %s supports level %d at most: upgrade that node, then join again",
 			level, quote(req.Id), req.SupportedLevel)
 	}
-	m, err := s.cluster.Add(ctx, NewMember{ID: req.Id, RaftAddr: req.RaftAddress, Replica: req.Replica, Level: req.SupportedLevel})
+	m, err := s.cluster.Add(ctx, NewMember{ID: req.Id, RaftAddr: req.RaftAddress, Replica: req.Replica, Level: req.SupportedLevel, New: req.New})
 	if err != nil {
 		return nil, asLeader(err)
 	}

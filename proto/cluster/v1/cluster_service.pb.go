@@ -598,7 +598,9 @@ type AddMemberRequest struct {
 	// The newest level that it supports.
 	SupportedLevel uint32 `protobuf:"varint,3,opt,name=supported_level,json=supportedLevel,proto3" json:"supported_level,omitempty"`
 	// Where other nodes reach it.
-	RaftAddress   string `protobuf:"bytes,4,opt,name=raft_address,json=raftAddress,proto3" json:"raft_address,omitempty"`
+	RaftAddress string `protobuf:"bytes,4,opt,name=raft_address,json=raftAddress,proto3" json:"raft_address,omitempty"`
+	// Whether it has not been taken in before, so that it has nothing of the log.
+	New           bool `protobuf:"varint,5,opt,name=new,proto3" json:"new,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -659,6 +661,13 @@ func (x *AddMemberRequest) GetRaftAddress() string {
 		return x.RaftAddress
 	}
 	return ""
+}
+
+func (x *AddMemberRequest) GetNew() bool {
+	if x != nil {
+		return x.New
+	}
+	return false
 }
 
 // AddMemberResponse says how far the node is.
@@ -1840,12 +1849,13 @@ const file_proto_cluster_v1_cluster_service_proto_rawDesc = "" +
 	"\fJoinResponse\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x12)\n" +
 	"\x10applied_revision\x18\x02 \x01(\x04R\x0fappliedRevision\x12'\n" +
-	"\x0ftarget_revision\x18\x03 \x01(\x04R\x0etargetRevision\"\x88\x01\n" +
+	"\x0ftarget_revision\x18\x03 \x01(\x04R\x0etargetRevision\"\x9a\x01\n" +
 	"\x10AddMemberRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\areplica\x18\x02 \x01(\bR\areplica\x12'\n" +
 	"\x0fsupported_level\x18\x03 \x01(\rR\x0esupportedLevel\x12!\n" +
-	"\fraft_address\x18\x04 \x01(\tR\vraftAddress\"\x97\x01\n" +
+	"\fraft_address\x18\x04 \x01(\tR\vraftAddress\x12\x10\n" +
+	"\x03new\x18\x05 \x01(\bR\x03new\"\x97\x01\n" +
 	"\x11AddMemberResponse\x12\x1a\n" +
 	"\bsuffrage\x18\x01 \x01(\tR\bsuffrage\x12)\n" +
 	"\x10applied_revision\x18\x02 \x01(\x04R\x0fappliedRevision\x12'\n" +
