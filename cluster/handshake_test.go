@@ -78,6 +78,7 @@ func testListener(t *testing.T, self uuid.UUID, cluster *uuid.UUID, epoch uuid.U
 		t.Fatal(err)
 	}
 	l := newListener(tcp, slog.New(slog.DiscardHandler), identity{
+		joining: func() bool { return false },
 		self:    self,
 		cluster: func() *uuid.UUID { return cluster },
 		epoch:   func() uuid.UUID { return epoch },

@@ -214,6 +214,7 @@ func (c *tlsCluster) listen(t *testing.T, id uuid.UUID, files *TLS) *tlsNode {
 		files.Logger = n.log.logger()
 	}
 	n.listener = newListener(tcp, n.log.logger(), identity{
+		joining: func() bool { return false },
 		self:    id,
 		cluster: func() *uuid.UUID { return &c.id },
 		epoch:   func() uuid.UUID { return c.epoch },
