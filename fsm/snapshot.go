@@ -225,6 +225,37 @@ func ReadSnapshot(r io.Reader) (*State, error) {
 	}
 }
 
+// CheckSnapshot fails if a snapshot, of whatever version, is damaged or cut off. It
+// tells damage from what a later version wrote: every version ends a snapshot with
+// the same trailer.
+func CheckSnapshot(r io.ReaderAt, size int64) error {
+	frame, err := msgpack.Marshal(&trailerRecord{}) // as long for all values
+	if err != nil {
+		return err
+	}
+	head := binary.AppendUvarint([]byte{byte(recordTrailer)}, uint64(len(frame)))
+	end := make([]byte, len(head)+len(frame))
+	before := size - int64(len(end))
+	if before < 0 {
+		return fmt.Errorf("check snapshot: it is cut off: it has %d bytes", size)
+	}
+	sum := crc32.New(castagnoli)
+	if _, err := io.Copy(sum, io.NewSectionReader(r, 0, before)); err != nil {
+		return fmt.Errorf("check snapshot: %w", err)
+	}
+	if _, err := io.ReadFull(io.NewSectionReader(r, before, int64(len(end))), end); err != nil {
+		return fmt.Errorf("check snapshot: its trailer: %w", err)
+	}
+	var trailer trailerRecord
+	if !bytes.HasPrefix(end, head) || msgpack.Unmarshal(end[len(head):], &trailer) != nil {
+		return fmt.Errorf("check snapshot: it is damaged: it does not end with a trailer")
+	}
+	if trailer.Checksum != sum.Sum32() {
+		return fmt.Errorf("check snapshot: it is damaged: its checksum is %08x, its trailer says %08x", sum.Sum32(), trailer.Checksum)
+	}
+	return nil
+}
+
 // snapshotLevel returns the level of a snapshot, which may be one that this
 // version does not know; 0 if it is no snapshot.
 func snapshotLevel(r io.Reader) uint32 {

@@ -72,7 +72,12 @@ func readBackup(path string) (*backup, error) {
 	if err != nil {
 		hint := "the file is damaged, cut off, or something else: take another snapshot"
 		if errors.Is(err, fsm.ErrUpgrade) {
-			hint = "a later version of remit wrote it: use that one"
+			// What a later version would write, a flipped bit may have written.
+			if damage := checkFile(file); damage != nil {
+				err = damage
+			} else {
+				hint = "a later version of remit wrote it: use that one"
+			}
 		}
 		return nil, &failure{message: fmt.Sprintf("%s is no snapshot that can be restored: %v", path, err), hint: hint, cause: err}
 	}
@@ -84,6 +89,14 @@ func readBackup(path string) (*backup, error) {
 	}
 	b.count(state)
 	return b, nil
+}
+
+func checkFile(file *os.File) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	return fsm.CheckSnapshot(file, info.Size())
 }
 
 func (b *backup) count(state *fsm.State) {
