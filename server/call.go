@@ -168,7 +168,7 @@ func (s *Server) Tap(ctx context.Context, info *tap.Info) (context.Context, erro
 		if held, ok := hold(ctx, s.strangers); ok {
 			return held, nil
 		}
-		return ctx, err
+		return ctx, unconfirmed(errStrangers)
 	}
 	return ctx, nil
 }
@@ -190,7 +190,8 @@ func (s *Server) answers() error {
 }
 
 // admit finds out who calls. The interceptors ask anew after Tap: a key may end
-// while a message is under way.
+// while a message is under way. UNAUTHENTICATED ends a client's attempts, so no key
+// is called invalid by a state that may be older than the key.
 func (s *Server) admit(ctx context.Context) (*call, error) {
 	if err := s.answers(); err != nil {
 		return nil, err
@@ -204,9 +205,9 @@ func (s *Server) admit(ctx context.Context) (*call, error) {
 		return c, nil
 	}
 	// Another node may have created the key a moment ago.
-	newest, ok := s.newestForStranger(ctx)
-	if !ok {
-		return nil, err
+	newest, err := s.newestForStranger(ctx)
+	if err != nil {
+		return nil, unconfirmed(err)
 	}
 	return callWith(hash, newest)
 }

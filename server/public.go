@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,6 +35,9 @@ const (
 	// maxPublicName bounds the names in their messages, which a stream keeps.
 	maxPublicName = 256
 )
+
+// errStrangers is why one stranger more does not wait.
+var errStrangers = fmt.Errorf("%d calls with keys that this node does not know are under way", maxStrangers)
 
 type receiveKey struct{}
 
@@ -65,19 +70,24 @@ func hold(ctx context.Context, places chan struct{}) (context.Context, bool) {
 
 // newestForStranger returns a state with all that was acknowledged before. Some
 // strangers at a time may ask for it, and wait for a while.
-func (s *Server) newestForStranger(ctx context.Context) (*fsm.State, bool) {
+func (s *Server) newestForStranger(ctx context.Context) (*fsm.State, error) {
 	if ctx.Value(receiveKey{}) == nil { // Tap has taken none
 		select {
 		case s.strangers <- struct{}{}:
 			defer func() { <-s.strangers }()
 		default:
-			return nil, false
+			return nil, errStrangers
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, strangerTimeout)
 	defer cancel()
-	state, err := s.newest(ctx)
-	return state, err == nil
+	return s.newest(ctx)
+}
+
+// unconfirmed words why it is not known whether a key is valid that this node does
+// not know.
+func unconfirmed(err error) error {
+	return unavailable("it cannot be confirmed now whether the API key is valid: %s; retry", strings.TrimSuffix(reason(err), "; retry"))
 }
 
 // guarded registers services whose handlers do not read the message of a stranger

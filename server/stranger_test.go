@@ -45,6 +45,30 @@ func TestNewKeyOnAFollower(t *testing.T) {
 	})
 }
 
+// A key that another node created is not called invalid by a node that cannot ask
+// for it: the caller may try again, and succeeds.
+func TestNewKeyWithoutALeader(t *testing.T) {
+	everyFollower(t, func(t *testing.T, f *follower, d *door) {
+		w := newWorld(d)
+		direct := f.leader.localDoor()
+		f.replica.hold()
+		k := w.caller(do(direct, direct.CreateAPIKey, keyRequest(w.org(), project)).ApiKey)
+		f.log.hook(func(l *memoryLog) {
+			l.onRead = func(context.Context) (uint64, error) { return 0, errors.New("no leader is known") }
+		})
+		for _, req := range []proto.Message{reads()[7], writes()[0]} {
+			d.refuse(t, k.ctx, req, codes.Unavailable, "it cannot be confirmed now whether the API key is valid: ", "no leader is known; retry")
+		}
+		d.refuse(t, t.Context(), reads()[7], codes.Unauthenticated, "no API key")
+		f.log.hook(func(l *memoryLog) { l.onRead = nil })
+		f.replica.release()
+		if _, err := w.call(k.ctx, reads()[7]); err != nil {
+			t.Errorf("once there is a leader: %v", err)
+		}
+		d.refuse(t, withSecret(t.Context(), "remit_unknown"), reads()[7], codes.Unauthenticated, "not valid")
+	})
+}
+
 // A stranger's key is looked for once, for a while, and by some at a time.
 func TestStrangersAreBounded(t *testing.T) {
 	unknown := func(i int) context.Context { return withSecret(context.Background(), fmt.Sprint("remit_unknown", i)) }
@@ -73,13 +97,15 @@ func TestStrangersAreBounded(t *testing.T) {
 			var all sync.WaitGroup
 			start := time.Now()
 			for i := range maxStrangers {
-				all.Go(func() { d.refuse(t, unknown(i), check, codes.Unauthenticated) })
+				all.Go(func() {
+					d.refuse(t, unknown(i), check, codes.Unavailable, "cannot be confirmed", "did not confirm a read")
+				})
 			}
 			synctest.Wait()
 			if len(n.server.strangers) != maxStrangers {
 				t.Errorf("%d wait", len(n.server.strangers))
 			}
-			d.refuse(t, unknown(maxStrangers), check, codes.Unauthenticated)
+			d.refuse(t, unknown(maxStrangers), check, codes.Unavailable, "cannot be confirmed", "are under way")
 			if took := time.Since(start); took != 0 {
 				t.Errorf("one more was answered after %v", took)
 			}
@@ -110,7 +136,7 @@ func TestStrangersAreBounded(t *testing.T) {
 		for range maxStrangers {
 			n.server.strangers <- struct{}{}
 		}
-		if rounds := n.roundsOf(func() { d.refuse(t, unknown(1), check, codes.Unauthenticated) }); rounds != 0 {
+		if rounds := n.roundsOf(func() { d.refuse(t, unknown(1), check, codes.Unavailable, "cannot be confirmed", "are under way") }); rounds != 0 {
 			t.Errorf("%d rounds for one stranger too many", rounds)
 		}
 		if !d.allowed("anna", "/a", "read") {
