@@ -269,13 +269,16 @@ func (n *Node) confirmAll(ctx context.Context, b *bond, f Formation) []string {
 
 // confirmBootstrap is the answer to a node that would bootstrap a cluster: nil is yes,
 // and binds this node to that one's cluster for ever.
-func (n *Node) confirmBootstrap(_ context.Context, request *nodev1.ConfirmBootstrapRequest) error {
+func (n *Node) confirmBootstrap(caller uuid.UUID, request *nodev1.ConfirmBootstrapRequest) error {
 	refuse := func(format string, args ...any) error {
 		return status.Errorf(codes.FailedPrecondition, format, args...)
 	}
 	asked, err := bondOf(request)
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	if caller != asked.Nodes[0] {
+		return status.Errorf(codes.PermissionDenied, "node %s asks for a cluster that node %s forms", caller, asked.Nodes[0])
 	}
 	n.bootstrapMu.Lock()
 	defer n.bootstrapMu.Unlock()

@@ -182,7 +182,8 @@ func TestConfirm(t *testing.T) {
 		cluster, epoch := uuid.New(), uuid.New()
 		r := &nodev1.ConfirmBootstrapRequest{ClusterId: cluster[:], Epoch: epoch[:], NodeIds: []string{low.String(), n.ID()}}
 		change(r)
-		return n.confirmBootstrap(t.Context(), r)
+		coordinator, _ := uuid.Parse(r.NodeIds[0])
+		return n.confirmBootstrap(coordinator, r)
 	}
 	wants := func(name, words string, change func(*nodev1.ConfirmBootstrapRequest)) {
 		t.Helper()

@@ -73,6 +73,23 @@ func (c *nodeConn) Close() error {
 	return c.Conn.Close()
 }
 
+// callerConn is a connection that came in, past its handshake: who serves it learns
+// from its remote address which node calls.
+type callerConn struct {
+	net.Conn
+	caller uuid.UUID
+}
+
+// RemoteAddr is a callerAddr.
+func (c callerConn) RemoteAddr() net.Addr { return callerAddr{c.Conn.RemoteAddr(), c.caller} }
+
+// callerAddr is the address of a node and its id, which with TLS is the one in its
+// certificate.
+type callerAddr struct {
+	net.Addr
+	id uuid.UUID
+}
+
 func newListener(tcp net.Listener, log *slog.Logger, node identity) *listener {
 	l := &listener{
 		tcp:        tcp,
@@ -175,7 +192,7 @@ func (l *listener) admit(conn net.Conn) (net.Conn, connKind, error) {
 	if v != accepted {
 		return nil, 0, fmt.Errorf("node %s of cluster %s called node %s for kind %d; this is node %s: %s", h.caller, h.cluster, h.target, h.kind, l.node.self, v)
 	}
-	return conn, h.kind, conn.SetDeadline(time.Time{})
+	return callerConn{conn, h.caller}, h.kind, conn.SetDeadline(time.Time{})
 }
 
 // answerTLS runs the called node's side of the TLS handshake, if the node has TLS,

@@ -158,7 +158,10 @@ func TestQuorumIsKept(t *testing.T) {
 	if err := leader.Leave(ctx, dead.ID(), false, func(string) {}); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("a node that is away is made to leave: %v", err)
 	}
-	if err := alive.Remove(ctx, dead.ID(), false); err != nil { // on a follower
+	if err := alive.Remove(ctx, dead.ID(), false); !errors.Is(err, ErrNotLeader) {
+		t.Errorf("a follower removes the one that is away: %v", err)
+	}
+	if err := leader.Remove(ctx, dead.ID(), false); err != nil {
 		t.Errorf("remove the one that is away: %v", err)
 	}
 	if err := leader.Remove(ctx, dead.ID(), false); err != nil {

@@ -19,9 +19,9 @@ import (
 // itself to be removed or demoted.
 var errLeaderMoved = fmt.Errorf("%w any more: it handed over, since it is to lose its vote itself", ErrNotLeader)
 
-// Remove takes a node out of the cluster and waits until that is committed. It works
-// on any node: the leader does it, and hands leadership over first where it is itself
-// the one. What would lose the quorum is refused unless forced; the last voter always
+// Remove takes a node out of the cluster and waits until that is committed. The leader
+// does it, and hands leadership over first where it is itself the one; any other node
+// has itself removed only, and answers ErrNotLeader for others. What would lose the quorum is refused unless forced; the last voter always
 // stays. A node that is no member is none afterwards.
 func (n *Node) Remove(ctx context.Context, id string, force bool) error {
 	return n.askRemoval(ctx, &nodev1.RemoveRequest{Id: id, Force: force})
@@ -33,15 +33,15 @@ func (n *Node) Demote(ctx context.Context, id string, force bool) error {
 	return n.askRemoval(ctx, &nodev1.RemoveRequest{Id: id, Force: force, VoteOnly: true})
 }
 
-// askRemoval asks the leader, again and again until one has done it or refused it:
-// done twice it is as if done once.
+// askRemoval has the leader do it. For itself the node asks again and again until one
+// has done it or refused it: done twice it is as if done once.
 func (n *Node) askRemoval(ctx context.Context, request *nodev1.RemoveRequest) error {
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
 	for {
 		changed := n.leaders.changed()
 		err := n.tryRemoval(ctx, request)
-		if !errors.Is(err, ErrNotLeader) {
+		if !errors.Is(err, ErrNotLeader) || request.GetId() != n.ID() {
 			return err
 		}
 		if !n.awaitChange(ctx, changed) || n.Err() != nil {
@@ -56,6 +56,9 @@ func (n *Node) askRemoval(ctx context.Context, request *nodev1.RemoveRequest) er
 func (n *Node) tryRemoval(ctx context.Context, request *nodev1.RemoveRequest) error {
 	if _, leads := n.leaderTerm(); leads {
 		return n.remove(ctx, request)
+	}
+	if request.GetId() != n.ID() { // nodes do not take orders from each other about third ones
+		return ErrNotLeader
 	}
 	var asked []uuid.UUID
 	if leader, ok := n.otherLeader(); ok {
@@ -154,10 +157,18 @@ func (n *Node) mayLose(ctx context.Context, id uuid.UUID, voters []uuid.UUID, fo
 	return nil
 }
 
-// Remove removes a member, on the leader.
+// Remove removes the member that asks for it, on the leader. Who is to be removed by
+// others is for operators to say, over the API.
 func (s nodeService) Remove(ctx context.Context, request *nodev1.RemoveRequest) (*nodev1.RemoveResponse, error) {
 	if err := s.running(); err != nil {
 		return nil, err
+	}
+	caller, err := callerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if request.GetId() != caller.String() {
+		return nil, status.Errorf(codes.PermissionDenied, "node %s asks to remove node %q: a node may ask for itself alone", caller, request.GetId())
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+	grpcpeer "google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	nodev1 "github.com/remit-io/remit/proto/node/v1"
@@ -190,6 +191,16 @@ func (s nodeService) running() error {
 	return nil
 }
 
+// callerOf is the node that a call comes from.
+func callerOf(ctx context.Context) (uuid.UUID, error) {
+	if p, ok := grpcpeer.FromContext(ctx); ok {
+		if address, ok := p.Addr.(callerAddr); ok {
+			return address.id, nil
+		}
+	}
+	return uuid.Nil, status.Error(codes.Internal, "it is not known which node calls")
+}
+
 // Term answers the node's term. Raft stores a term before it answers with it, or
 // votes in it.
 func (s nodeService) Term(context.Context, *nodev1.TermRequest) (*nodev1.TermResponse, error) {
@@ -236,7 +247,11 @@ func (s nodeService) ConfirmBootstrap(ctx context.Context, request *nodev1.Confi
 	if err := s.running(); err != nil {
 		return nil, err
 	}
-	if err := s.node.confirmBootstrap(ctx, request); err != nil {
+	caller, err := callerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.node.confirmBootstrap(caller, request); err != nil {
 		return nil, err
 	}
 	return &nodev1.ConfirmBootstrapResponse{}, nil

@@ -1,9 +1,11 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -55,6 +57,55 @@ func TestNodesAnswerEachOther(t *testing.T) {
 	leader.peers.put(peer{ID: third.id, RaftAddr: follower.RaftAddr()})
 	if _, err := leader.nodeClient(third.id).Term(t.Context(), &nodev1.TermRequest{}); status.Code(err) != codes.Unavailable {
 		t.Errorf("a call to a node whose address another has: %v", err)
+	}
+}
+
+// TestNodesAskForThemselves has a member ask what is for others to ask.
+func TestNodesAskForThemselves(t *testing.T) {
+	ca := newAuthority(t)
+	for name, configure := range map[string]func(*Config){
+		"with certificates": func(cfg *Config) { cfg.TLS = ca.node(t, uuid.New()) },
+		"without":           func(*Config) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := startCluster(t, 3, configure)
+			leader, member := c.leader(), c.follower()
+			third := c.others(leader)[0]
+			if third == member {
+				third = c.others(leader)[1]
+			}
+			for _, id := range []string{third.ID(), leader.ID(), uuid.NewString(), ""} {
+				for _, request := range []*nodev1.RemoveRequest{{Id: id}, {Id: id, Force: true}, {Id: id, VoteOnly: true}} {
+					if _, err := member.nodeClient(leader.id).Remove(t.Context(), request); status.Code(err) != codes.PermissionDenied {
+						t.Errorf("%v: %v", request, err)
+					}
+				}
+			}
+			bootstrap := func(ids ...uuid.UUID) error {
+				slices.SortFunc(ids, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+				request := &nodev1.ConfirmBootstrapRequest{ClusterId: c.id[:], Epoch: c.epoch[:]}
+				for _, id := range ids {
+					request.NodeIds = append(request.NodeIds, id.String())
+				}
+				_, err := member.nodeClient(leader.id).ConfirmBootstrap(t.Context(), request)
+				return err
+			}
+			if err := bootstrap(uuid.UUID{15: 1}, member.id, leader.id); status.Code(err) != codes.PermissionDenied {
+				t.Errorf("a cluster that another forms: %v", err)
+			}
+			if err := bootstrap(member.id, uuid.Max); status.Code(err) != codes.FailedPrecondition {
+				t.Errorf("its own cluster: %v, want a refusal because of the state", err)
+			}
+			if voters, _ := c.suffrages(); voters != 3 {
+				t.Errorf("%d voters are left", voters)
+			}
+			if _, err := member.nodeClient(leader.id).Remove(t.Context(), &nodev1.RemoveRequest{Id: member.ID()}); err != nil {
+				t.Errorf("itself: %v", err)
+			}
+			if voters, _ := c.suffrages(); voters != 2 {
+				t.Errorf("%d voters after one had itself removed", voters)
+			}
+		})
 	}
 }
 

@@ -766,10 +766,10 @@ func (x *LeaveResponse) GetStep() string {
 	return ""
 }
 
-// RemoveRequest names the member.
+// RemoveRequest is made by a member about itself.
 type RemoveRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its id.
+	// The id of the member that asks.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Whether to do it even if the cluster then has no quorum.
 	Force bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`

@@ -49,15 +49,16 @@ type NodeServiceClient interface {
 	// Status answers what the node knows of itself.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 	// ConfirmBootstrap asks a node without state whether it will be part of a new
-	// cluster. From its yes on it takes part in no other.
+	// cluster. From its yes on it takes part in no other. The first of the nodes asks.
 	ConfirmBootstrap(ctx context.Context, in *ConfirmBootstrapRequest, opts ...grpc.CallOption) (*ConfirmBootstrapResponse, error)
 	// Digest answers the digest of the node's state at a checkpoint, as soon as the
 	// node has reached it.
 	Digest(ctx context.Context, in *DigestRequest, opts ...grpc.CallOption) (*DigestResponse, error)
 	// Leave tells the node to leave the cluster and end; it answers with each step.
 	Leave(ctx context.Context, in *LeaveRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LeaveResponse], error)
-	// Remove takes a member out of the cluster, or its vote. The leader alone does it;
-	// others answer UNAVAILABLE. FAILED_PRECONDITION says why it may not be.
+	// Remove takes the member that asks out of the cluster, or its vote; for another
+	// one it is PERMISSION_DENIED. The leader alone does it; others answer UNAVAILABLE.
+	// FAILED_PRECONDITION says why it may not be.
 	Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveResponse, error)
 }
 
@@ -165,15 +166,16 @@ type NodeServiceServer interface {
 	// Status answers what the node knows of itself.
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	// ConfirmBootstrap asks a node without state whether it will be part of a new
-	// cluster. From its yes on it takes part in no other.
+	// cluster. From its yes on it takes part in no other. The first of the nodes asks.
 	ConfirmBootstrap(context.Context, *ConfirmBootstrapRequest) (*ConfirmBootstrapResponse, error)
 	// Digest answers the digest of the node's state at a checkpoint, as soon as the
 	// node has reached it.
 	Digest(context.Context, *DigestRequest) (*DigestResponse, error)
 	// Leave tells the node to leave the cluster and end; it answers with each step.
 	Leave(*LeaveRequest, grpc.ServerStreamingServer[LeaveResponse]) error
-	// Remove takes a member out of the cluster, or its vote. The leader alone does it;
-	// others answer UNAVAILABLE. FAILED_PRECONDITION says why it may not be.
+	// Remove takes the member that asks out of the cluster, or its vote; for another
+	// one it is PERMISSION_DENIED. The leader alone does it; others answer UNAVAILABLE.
+	// FAILED_PRECONDITION says why it may not be.
 	Remove(context.Context, *RemoveRequest) (*RemoveResponse, error)
 }
 
