@@ -7,18 +7,10 @@ import (
 	"log"
 	"net"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/hashicorp/memberlist"
-)
-
-const (
-	// quietFor is how long the same event is not told again.
-	quietFor = 30 * time.Second
-	// quietMost bounds how many events are remembered for that.
-	quietMost = 1000
 )
 
 // gossipTransport is memberlist's own, except that its calls to other nodes end
@@ -103,25 +95,4 @@ func (l gossipLog) Write(b []byte) (int, error) {
 		l.g.log.Debug(text, "component", "gossip")
 	})
 	return len(b), nil
-}
-
-// occasionally keeps an event that goes on from being told all the time.
-type occasionally struct {
-	mu   sync.Mutex
-	last map[string]time.Time
-}
-
-// now reports whether the event is to be told now.
-func (o *occasionally) now(event string) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	now := time.Now()
-	if told, ok := o.last[event]; ok && now.Sub(told) < quietFor {
-		return false
-	}
-	if o.last == nil || len(o.last) >= quietMost {
-		o.last = map[string]time.Time{}
-	}
-	o.last[event] = now
-	return true
 }

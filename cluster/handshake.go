@@ -85,6 +85,9 @@ func (v verdict) String() string {
 	return fmt.Sprintf("verdict %d", byte(v))
 }
 
+// Error makes a verdict the error of the connection that it refuses.
+func (v verdict) Error() string { return v.String() }
+
 // tlsHandshake is how a connection with TLS begins.
 var tlsHandshake = []byte{0x16, 0x03}
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -18,13 +19,18 @@ import (
 )
 
 const (
-	// handshakeTimeout bounds the handshake of a connection coming in.
-	handshakeTimeout = 5 * time.Second
-	// maxHandshakes bounds the connections that are still in their handshake.
-	maxHandshakes = 64
+	// handshakeTimeout bounds the handshake of a connection, which takes milliseconds
+	// between nodes that are well.
+	handshakeTimeout = 2 * time.Second
+	// maxHandshakes bounds the connections coming in that are still in their handshake.
+	maxHandshakes = 256
 	// acceptPause is the wait after a failed accept, such as too many open files.
 	acceptPause = 50 * time.Millisecond
 )
+
+// errCrowded is why a connection ends whose handshake others have pushed out: the
+// oldest goes, since a node's is over long before it is that.
+var errCrowded = fmt.Errorf("too many are in their handshake, more than %d, and this was the oldest", maxHandshakes)
 
 // errPlaintext is why a connection to another machine is not opened.
 var errPlaintext = errors.New("the node is on another machine and the connection would not be encrypted: " +
@@ -51,13 +57,14 @@ type listener struct {
 	log  *slog.Logger
 	node identity
 
-	kinds      map[connKind]*kindListener
-	handshakes chan struct{} // holds a token for each handshake under way
-	closed     chan struct{}
-	wg         sync.WaitGroup
+	kinds  map[connKind]*kindListener
+	quiet  occasionally // about the connections refused, for each reason
+	closed chan struct{}
+	wg     sync.WaitGroup
 
-	mu    sync.Mutex
-	conns map[*nodeConn]struct{} // nil when closed
+	mu         sync.Mutex
+	conns      map[*nodeConn]struct{} // nil when closed
+	handshakes []*nodeConn            // coming in and not admitted yet, the oldest first
 }
 
 // nodeConn is a connection the listener closes with itself.
@@ -92,13 +99,13 @@ type callerAddr struct {
 
 func newListener(tcp net.Listener, log *slog.Logger, node identity) *listener {
 	l := &listener{
-		tcp:        tcp,
-		log:        log,
-		node:       node,
-		kinds:      make(map[connKind]*kindListener),
-		handshakes: make(chan struct{}, maxHandshakes),
-		closed:     make(chan struct{}),
-		conns:      make(map[*nodeConn]struct{}),
+		tcp:    tcp,
+		log:    log,
+		node:   node,
+		kinds:  make(map[connKind]*kindListener),
+		quiet:  occasionally{every: time.Second, burst: 10},
+		closed: make(chan struct{}),
+		conns:  make(map[*nodeConn]struct{}),
 	}
 	for _, kind := range []connKind{kindRaft, kindNode, kindAPI} {
 		l.kinds[kind] = &kindListener{listener: l, kind: kind, conns: make(chan net.Conn), ended: make(chan struct{})}
@@ -132,34 +139,85 @@ func (l *listener) acceptAll() {
 			case <-time.After(acceptPause):
 			}
 			if !errors.Is(err, net.ErrClosed) {
-				l.log.Warn("cannot accept a node connection", "error", err)
+				l.warn("cannot accept a node connection", "accept", "error", err)
 			}
-			continue
-		}
-		select {
-		case l.handshakes <- struct{}{}:
-		default:
-			l.log.Warn("node connection refused: too many are in their handshake", "from", conn.RemoteAddr().String())
-			_ = conn.Close()
 			continue
 		}
 		tracked, err := l.track(conn)
 		if err != nil {
 			return
 		}
+		l.begin(tracked)
 		l.wg.Add(1)
 		go func() {
 			defer l.wg.Done()
 			conn, kind, err := l.admit(tracked)
-			<-l.handshakes
+			if !l.finish(tracked) {
+				err = errCrowded
+			}
 			if err != nil {
 				_ = tracked.Close()
-				l.log.Warn("node connection refused", "from", tracked.RemoteAddr().String(), "error", err)
+				l.warn("node connection refused", sortOf(err), "from", tracked.RemoteAddr().String(), "error", err)
 				return
 			}
 			l.kinds[kind].hand(conn)
 		}()
 	}
+}
+
+// begin notes a handshake, for which the oldest is given up where there are too many:
+// whoever holds connections open and says nothing cannot keep nodes out.
+func (l *listener) begin(conn *nodeConn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.handshakes) >= maxHandshakes {
+		_ = l.handshakes[0].Conn.Close()
+		l.handshakes = slices.Delete(l.handshakes, 0, 1)
+	}
+	l.handshakes = append(l.handshakes, conn)
+}
+
+// finish notes the end of a handshake; false if it was given up.
+func (l *listener) finish(conn *nodeConn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := slices.Index(l.handshakes, conn)
+	if i >= 0 {
+		l.handshakes = slices.Delete(l.handshakes, i, i+1)
+	}
+	return i >= 0
+}
+
+// warn logs what anybody can bring about as often as they like.
+func (l *listener) warn(message, event string, args ...any) {
+	tell, left := l.quiet.again(event)
+	if !tell {
+		return
+	}
+	if left > 0 {
+		args = append(args, "left_out", left)
+	}
+	l.log.Warn(message, args...)
+}
+
+// sortOf names what sort of error a connection is refused for. There are few of
+// them, while the words of an error may be the caller's.
+func sortOf(err error) string {
+	var v verdict
+	var timeout net.Error
+	switch {
+	case errors.Is(err, errCrowded):
+		return "crowded"
+	case errors.As(err, &v):
+		return v.String()
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return "timeout"
+	case errors.Is(err, errNotANode):
+		return "not a node"
+	case errors.Is(err, errWrongVersion):
+		return "version"
+	}
+	return "TLS"
 }
 
 // admit runs the called node's side of the handshake. The connection it returns
@@ -187,10 +245,10 @@ func (l *listener) admit(conn net.Conn) (net.Conn, connKind, error) {
 		return nil, 0, err
 	}
 	if v == wrongCertificate {
-		return nil, 0, fmt.Errorf("node %s called as node %s: %s", certified, h.caller, v)
+		return nil, 0, fmt.Errorf("node %s called as node %s: %w", certified, h.caller, v)
 	}
 	if v != accepted {
-		return nil, 0, fmt.Errorf("node %s of cluster %s called node %s for kind %d; this is node %s: %s", h.caller, h.cluster, h.target, h.kind, l.node.self, v)
+		return nil, 0, fmt.Errorf("node %s of cluster %s called node %s for kind %d; this is node %s: %w", h.caller, h.cluster, h.target, h.kind, l.node.self, v)
 	}
 	return callerConn{conn, h.caller}, h.kind, conn.SetDeadline(time.Time{})
 }

@@ -162,6 +162,12 @@ func (l *logLines) Write(b []byte) (int, error) {
 
 func (l *logLines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
+func (l *logLines) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.String()
+}
+
 // take waits for a line with these words and forgets everything up to here.
 func (l *logLines) take(t *testing.T, name, words string) {
 	t.Helper()
@@ -336,6 +342,9 @@ func TestStrangersOnTheNodePortWithTLS(t *testing.T) {
 	c := newTLSCluster()
 	id, peer := uuid.New(), uuid.New()
 	node := c.listen(t, id, ca.node(t, id))
+	node.quiet.mu.Lock()
+	node.quiet.every = time.Nanosecond // every refusal is looked at
+	node.quiet.mu.Unlock()
 	greeting := encodeHello(t, hello{kind: kindAPI, cluster: c.id, epoch: c.epoch, caller: peer, target: id})
 	only := func(usage x509.ExtKeyUsage) func(*x509.Certificate) {
 		return func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{usage} }
@@ -425,37 +434,63 @@ func TestStrangersOnTheNodePortWithTLS(t *testing.T) {
 	}
 }
 
-// TestSilentConnections takes all handshakes there may be and says nothing: one
-// more is refused at once, and each of them ends by itself.
+// underWay is how many handshakes have not ended.
+func (l *listener) underWay() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.handshakes)
+}
+
+// TestSilentConnections takes all handshakes there may be, many times over, and says
+// nothing: nodes get through all the time, few words are made of it, and each of the
+// connections ends by itself.
 func TestSilentConnections(t *testing.T) {
 	t.Parallel()
 	ca, c := newAuthority(t), newTLSCluster()
 	id := uuid.New()
 	node := c.listen(t, id, ca.node(t, id))
+	other := uuid.New()
+	caller := c.listen(t, other, ca.node(t, other))
+	c.addresses[id] = node.Addr().String()
 	var silent []net.Conn
-	for range maxHandshakes {
+	for i := range 3 * maxHandshakes {
 		conn, err := net.Dial("tcp", node.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
 		silent = append(silent, conn)
+		if i >= maxHandshakes && i%64 == 0 {
+			open, err := caller.dial(t.Context(), kindRaft, id)
+			if err != nil {
+				t.Fatalf("a node calls past %d silent connections: %v", i, err)
+			}
+			mustPing(t, open, node.accept(t, kindRaft))
+			_ = open.Close()
+		}
 	}
-	waitFor(t, "all handshakes are taken", func() bool { return len(node.handshakes) == maxHandshakes })
-	more, err := net.Dial("tcp", node.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer more.Close()
-	node.log.take(t, "one more", "too many are in their handshake")
-	for _, conn := range append(silent, more) {
+	for _, conn := range silent {
 		_ = conn.SetDeadline(time.Now().Add(patience))
 		var timeout net.Error
 		if n, err := conn.Read(make([]byte, 1)); n > 0 || errors.As(err, &timeout) && timeout.Timeout() {
 			t.Fatalf("a silent connection read %d bytes, %v", n, err)
 		}
 	}
-	waitFor(t, "the handshakes are free", func() bool { return len(node.handshakes) == 0 })
+	waitFor(t, "the handshakes are free", func() bool { return node.underWay() == 0 })
+	lines := strings.Count(node.log.text(), "node connection refused")
+	if lines == 0 || lines > 60 {
+		t.Errorf("%d lines were logged about %d connections", lines, len(silent))
+	}
+	node.log.take(t, "too many", "too many are in their handshake")
+	// Whoever floods may stop, and the next line says how much was left out.
+	waitFor(t, "a line says how many were left out", func() bool {
+		conn, err := net.Dial("tcp", node.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+		return strings.Contains(node.log.text(), "left_out=")
+	})
 }
 
 func TestPlaintextStaysOnThisMachine(t *testing.T) {
