@@ -15,12 +15,15 @@ import (
 // they are, everything else at debug level or below.
 func newRaftLogger(log *slog.Logger) hclog.Logger {
 	l := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: "raft", Level: hclog.Off})
-	l.RegisterSink(slogSink{log})
+	l.RegisterSink(slogSink{log, &occasionally{}})
 	return l
 }
 
 // slogSink takes hclog's records.
-type slogSink struct{ log *slog.Logger }
+type slogSink struct {
+	log   *slog.Logger
+	quiet *occasionally // about what Raft says again and again
+}
 
 func (s slogSink) Accept(name string, level hclog.Level, msg string, args ...any) {
 	to := slog.LevelDebug
@@ -36,6 +39,13 @@ func (s slogSink) Accept(name string, level hclog.Level, msg string, args ...any
 	if !s.log.Enabled(ctx, to) {
 		return
 	}
+	left := 0
+	if to >= slog.LevelWarn {
+		var tell bool
+		if tell, left = s.quiet.again(msg + " " + aboutWhom(args)); !tell {
+			return
+		}
+	}
 	attrs := []any{"component", name}
 	for i, arg := range args {
 		if i%2 == 1 {
@@ -43,7 +53,21 @@ func (s slogSink) Accept(name string, level hclog.Level, msg string, args ...any
 		}
 		attrs = append(attrs, arg)
 	}
+	if left > 0 {
+		attrs = append(attrs, "left_out", left)
+	}
 	s.log.Log(ctx, to, msg, attrs...)
+}
+
+// aboutWhom is the node that a line of Raft is about; empty if it names none.
+func aboutWhom(args []any) string {
+	for i := 0; i+1 < len(args); i += 2 {
+		switch args[i] {
+		case "peer", "server-id", "from", "candidate", "target", "last-leader-id":
+			return fmt.Sprint(plain(args[i+1]))
+		}
+	}
+	return ""
 }
 
 // closing reports an error that comes of the node's own end.

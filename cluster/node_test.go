@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
 )
@@ -394,5 +395,38 @@ func TestRaftLogLines(t *testing.T) {
 	}
 	if strings.Contains(got, "noise") {
 		t.Errorf("debug lines of Raft are shown at debug level:\n%s", got)
+	}
+}
+
+// TestRaftRepeats has Raft say the same again and again.
+func TestRaftRepeats(t *testing.T) {
+	var out bytes.Buffer
+	quiet := &occasionally{every: time.Hour}
+	raftLog := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: "raft", Level: hclog.Off})
+	raftLog.RegisterSink(slogSink{slog.New(slog.NewTextHandler(&out, nil)), quiet})
+	say := func() {
+		for i := range 50 {
+			for _, id := range []raft.ServerID{"a", "b"} {
+				raftLog.Error("failed to heartbeat to", "peer", raft.ServerAddress(id), "backoff time", time.Duration(i), "error", fmt.Errorf("try %d", i))
+				raftLog.Error("failed to appendEntries to", "peer", raft.Server{ID: id}, "error", fmt.Errorf("try %d", i))
+				raftLog.Warn("failed to contact", "server-id", id, "time", time.Duration(i))
+				raftLog.Warn("rejecting pre-vote request since node is not in configuration", "from", raft.ServerAddress(id))
+				raftLog.Warn("rejecting pre-vote request since our last index is greater", "candidate", raft.ServerAddress(id), "last-index", i)
+				raftLog.Error("failed to make requestVote RPC", "target", raft.Server{ID: id}, "error", fmt.Errorf("try %d", i))
+				raftLog.Warn("heartbeat timeout reached, starting election", "last-leader-addr", id, "last-leader-id", id)
+			}
+		}
+	}
+	say()
+	if got := strings.Count(out.String(), "\n"); got != 14 || strings.Contains(out.String(), "left_out") {
+		t.Errorf("%d lines, want one for each of 7 messages about each of 2 nodes:\n%s", got, &out)
+	}
+	out.Reset()
+	for _, e := range quiet.events {
+		e.due = time.Time{}
+	}
+	say()
+	if got, told := strings.Count(out.String(), "\n"), strings.Count(out.String(), "left_out=49"); got != 14 || told != 14 {
+		t.Errorf("%d lines, of which %d say what was left out, want 14:\n%s", got, told, &out)
 	}
 }
