@@ -349,9 +349,12 @@ func (n *Node) Waiting() string {
 	return n.formView().reason
 }
 
-// Estranged says what keeps a node from the others for good: a node that has another
-// history of the same cluster is there. It is empty where none is.
+// Estranged says what keeps a node from the others for good: it was removed, or a node
+// that has another history of the same cluster is there. It is empty where neither is.
 func (n *Node) Estranged() string {
+	if n.removed.Load() {
+		return wasRemoved
+	}
 	for _, s := range n.gossip.seen() {
 		if own := n.cluster.Load(); own != nil && s.cluster == *own && s.hasState && s.epoch != n.logEpoch() {
 			return fmt.Sprintf("node %s has another history of cluster %s: %s", s.called(), own, wrongEpoch)

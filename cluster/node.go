@@ -157,6 +157,7 @@ type Node struct {
 	bootstrapMu sync.Mutex                // held while the node comes to belong to a cluster
 	membersMu   sync.Mutex                // one look at the members, and the change it leads to, at a time
 	leaving     atomic.Bool
+	removed     atomic.Bool // from the cluster, as others say
 
 	ctx     context.Context // ends when the node fails or closes, with the reason as its cause
 	cancel  context.CancelCauseFunc
@@ -310,6 +311,7 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 	close(n.started)
 
 	go n.takeSnapshots()
+	go n.watchMembers()
 	go n.watchDisk(cmp.Or(opts.diskInterval, diskInterval))
 	if n.IsSoleVoter() {
 		n.campaign()

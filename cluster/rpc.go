@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	grpcpeer "google.golang.org/grpc/peer"
@@ -29,6 +31,12 @@ const (
 	keepaliveTimeout = 5 * time.Second
 	// maxAnswerBytes is the largest message a node takes from another as an answer.
 	maxAnswerBytes = 64 << 20
+	// unusedFor is how long a connection to a node that is no member stays without a
+	// call; longer than any call takes.
+	unusedFor = time.Minute
+	// unreachedFor is the same for one that does not reach the node; longer than
+	// anybody waits for that.
+	unreachedFor = 3 * time.Second
 )
 
 // redial is how soon a node that was not reached is tried again: a node that comes
@@ -39,14 +47,21 @@ var redial = grpc.ConnectParams{
 }
 
 // nodeConns are the connections to other nodes: one for each node and kind, made
-// when it is first asked for and kept until all are closed: to a node that is away,
-// or gone, one redials only when there is a call.
+// when it is first asked for. To a member it is kept until all are closed, and
+// redialled while the member is away, so that a call finds it there; to others it is
+// kept while it is used.
 type nodeConns struct {
 	dial   func(ctx context.Context, kind connKind, target uuid.UUID) (net.Conn, error)
 	redial grpc.ConnectParams
 
 	mu    sync.Mutex
-	conns map[nodeKind]*grpc.ClientConn // nil when closed
+	conns map[nodeKind]*outgoing // nil when closed
+}
+
+// outgoing is a connection to another node.
+type outgoing struct {
+	*grpc.ClientConn
+	used time.Time // when it was last asked for
 }
 
 type nodeKind struct {
@@ -55,7 +70,7 @@ type nodeKind struct {
 }
 
 func newNodeConns(dial func(context.Context, connKind, uuid.UUID) (net.Conn, error), redial grpc.ConnectParams) *nodeConns {
-	return &nodeConns{dial: dial, redial: redial, conns: make(map[nodeKind]*grpc.ClientConn)}
+	return &nodeConns{dial: dial, redial: redial, conns: make(map[nodeKind]*outgoing)}
 }
 
 // get returns the connection of a kind to a node; no call reaches the node before
@@ -68,7 +83,8 @@ func (c *nodeConns) get(id uuid.UUID, kind connKind) (grpc.ClientConnInterface, 
 	}
 	key := nodeKind{id, kind}
 	if conn := c.conns[key]; conn != nil {
-		return conn, nil
+		conn.used = time.Now()
+		return conn.ClientConn, nil
 	}
 	conn, err := grpc.NewClient("passthrough:///"+id.String(),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return c.dial(ctx, kind, id) }),
@@ -83,8 +99,29 @@ func (c *nodeConns) get(id uuid.UUID, kind connKind) (grpc.ClientConnInterface, 
 	if err != nil {
 		return nil, fmt.Errorf("call node %s: %w", id, err)
 	}
-	c.conns[key] = conn
+	c.conns[key] = &outgoing{conn, time.Now()}
 	return conn, nil
+}
+
+// prune closes the connections to nodes that are no members and that nobody has asked
+// for in a while: nodes are called before they become members, and one that leaves says
+// so to its end. What does not reach its node would be redialled for ever.
+func (c *nodeConns) prune(members []uuid.UUID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, conn := range c.conns {
+		if slices.Contains(members, key.node) {
+			continue
+		}
+		keep := unusedFor
+		if conn.GetState() != connectivity.Ready {
+			keep = unreachedFor
+		}
+		if time.Since(conn.used) >= keep {
+			_ = conn.Close()
+			delete(c.conns, key)
+		}
+	}
 }
 
 // retry redials a node that is heard of again at once, instead of within a second.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -139,4 +140,62 @@ func TestRedialWhenHeardOf(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitFor(t, "the node is dialled again", func() bool { return dialled.Load() > dialledBefore })
+}
+
+// TestNoRedialOfStrangers calls nodes that are no members and not there.
+func TestNoRedialOfStrangers(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	dialled := map[uuid.UUID]int{}
+	count := func(id uuid.UUID) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return dialled[id]
+	}
+	conns := newNodeConns(func(_ context.Context, _ connKind, id uuid.UUID) (net.Conn, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		dialled[id]++
+		return nil, errors.New("it is away")
+	}, grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: time.Millisecond, MaxDelay: time.Millisecond}, MinConnectTimeout: time.Second})
+	defer conns.close()
+	n, member, stranger := &Node{id: uuid.New(), conns: conns}, uuid.New(), uuid.New()
+	for _, id := range []uuid.UUID{member, stranger} {
+		for _, conn := range []grpc.ClientConnInterface{n.connTo(id, kindNode), n.apiConn(id)} {
+			if _, err := nodev1.NewNodeServiceClient(conn).Term(t.Context(), &nodev1.TermRequest{}); status.Code(err) != codes.Unavailable {
+				t.Fatalf("a call to a node that is away: %v", err)
+			}
+		}
+	}
+	conns.prune([]uuid.UUID{member})
+	if got := conns.to(stranger); got != 2 {
+		t.Errorf("%d connections to a node that was just called are left, want 2", got)
+	}
+	waitFor(t, "the stranger is let go of", func() bool {
+		conns.prune([]uuid.UUID{member})
+		return conns.to(stranger) == 0
+	})
+	if got := conns.to(member); got != 2 {
+		t.Errorf("%d connections to a member that is away, want 2", got)
+	}
+	strange, known := count(stranger), count(member)
+	waitFor(t, "the member is dialled on", func() bool { return count(member) > known+5 })
+	if got := count(stranger); got > strange+2 { // one for each may have been under way
+		t.Errorf("the stranger was dialled %d times after the last connection was closed", got-strange)
+	}
+	if _, err := n.nodeClient(stranger).Term(t.Context(), &nodev1.TermRequest{}); status.Code(err) != codes.Unavailable {
+		t.Errorf("the stranger, called again: %v", err)
+	}
+}
+
+// to is how many connections there are to a node.
+func (c *nodeConns) to(id uuid.UUID) (count int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key := range c.conns {
+		if key.node == id {
+			count++
+		}
+	}
+	return count
 }

@@ -33,6 +33,12 @@ func (n *Node) status() *nodev1.StatusResponse {
 	if d.Age >= 0 {
 		s.AgeMs = int64(d.Age / time.Millisecond)
 	}
+	for _, id := range n.members() {
+		s.MemberIds = append(s.MemberIds, id.String())
+	}
+	if why := n.Estranged(); !s.Ready && why != "" {
+		s.NotReadyReason += "; " + why
+	}
 	s.SnapshotIndex, _ = strconv.ParseUint(n.raft.Stats()["last_snapshot_index"], 10, 64)
 	s.LowDisk, s.FreeDiskBytes, s.RefusesWrites = n.disk.low.Load(), n.disk.free.Load(), n.disk.refuses.Load()
 	if info, err := os.Stat(n.dir.file(logFile)); err == nil {

@@ -277,6 +277,8 @@ type StatusResponse struct {
 	LogBytes uint64 `protobuf:"varint,22,opt,name=log_bytes,json=logBytes,proto3" json:"log_bytes,omitempty"`
 	// Whether it writes nothing for clients because of its disk.
 	RefusesWrites bool `protobuf:"varint,23,opt,name=refuses_writes,json=refusesWrites,proto3" json:"refuses_writes,omitempty"`
+	// The ids of the members in its latest configuration.
+	MemberIds     []string `protobuf:"bytes,24,rep,name=member_ids,json=memberIds,proto3" json:"member_ids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -470,6 +472,13 @@ func (x *StatusResponse) GetRefusesWrites() bool {
 		return x.RefusesWrites
 	}
 	return false
+}
+
+func (x *StatusResponse) GetMemberIds() []string {
+	if x != nil {
+		return x.MemberIds
+	}
+	return nil
 }
 
 // ConfirmBootstrapRequest names the nodes of a new cluster.
@@ -878,7 +887,7 @@ const file_proto_node_v1_node_service_proto_rawDesc = "" +
 	"\x10ReadIndexRequest\"/\n" +
 	"\x11ReadIndexResponse\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\"\x0f\n" +
-	"\rStatusRequest\"\xe3\x05\n" +
+	"\rStatusRequest\"\x82\x06\n" +
 	"\x0eStatusResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -904,7 +913,9 @@ const file_proto_node_v1_node_service_proto_rawDesc = "" +
 	"\x11read_index_rounds\x18\x14 \x01(\x04R\x0freadIndexRounds\x12%\n" +
 	"\x0esnapshot_index\x18\x15 \x01(\x04R\rsnapshotIndex\x12\x1b\n" +
 	"\tlog_bytes\x18\x16 \x01(\x04R\blogBytes\x12%\n" +
-	"\x0erefuses_writes\x18\x17 \x01(\bR\rrefusesWrites\"\x8f\x01\n" +
+	"\x0erefuses_writes\x18\x17 \x01(\bR\rrefusesWrites\x12\x1d\n" +
+	"\n" +
+	"member_ids\x18\x18 \x03(\tR\tmemberIds\"\x8f\x01\n" +
 	"\x17ConfirmBootstrapRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\fR\tclusterId\x12\x14\n" +
