@@ -37,6 +37,9 @@ func TestHandover(t *testing.T) {
 		}
 		leader.signal(syscall.SIGTERM)
 		leader.endsCleanly()
+		if !strings.Contains(leader.stderr.String(), "leadership is handed over") {
+			t.Error("a leader ended without handing over")
+		}
 		o.moreFrom(t, 5)
 		f.start(leader).ready()
 		o.moreFrom(t, 5)
