@@ -109,12 +109,22 @@ func TestTLSCluster(t *testing.T) {
 	})
 	t.Run("gossip port", func(t *testing.T) {
 		for _, n := range f.nodes {
-			if tcp, udp := gossips(t, n, gossipKey); tcp != nil || udp != nil {
+			var kept []string
+			for what, key := range map[string][]byte{"no key": nil, "another key": bytes.Repeat([]byte{7}, 32)} {
+				id, tcp, udp := gossips(t, n, key)
+				if tcp == nil || udp == nil {
+					t.Errorf("with %s: %v over TCP, %v over UDP", what, tcp, udp)
+				}
+				kept = append(kept, id)
+			}
+			id, tcp, udp := gossips(t, n, gossipKey)
+			if tcp != nil || udp != nil {
 				t.Errorf("with the key: %v over TCP, %v over UDP", tcp, udp)
 			}
-			for what, key := range map[string][]byte{"no key": nil, "another key": bytes.Repeat([]byte{7}, 32)} {
-				if tcp, udp := gossips(t, n, key); tcp == nil || udp == nil {
-					t.Errorf("with %s: %v over TCP, %v over UDP", what, tcp, udp)
+			eventually(t, "a stranger with the key is found", func() bool { return strings.Contains(n.stderr.String(), "peer_id="+id) })
+			for _, id := range kept {
+				if strings.Contains(n.stderr.String(), id) {
+					t.Errorf("%s listens to a stranger without the key", n.name)
 				}
 			}
 		}
@@ -218,11 +228,13 @@ func (k knock) with(t *testing.T, config *tls.Config) error {
 	return nil
 }
 
-// gossips tries to gossip with a node, and returns why it could not.
-func gossips(t *testing.T, n *fleetNode, key []byte) (tcp, udp error) {
+// gossips tries to gossip with a node, as a node of this id, and returns why it could
+// not.
+func gossips(t *testing.T, n *fleetNode, key []byte) (id string, tcp, udp error) {
 	t.Helper()
 	config := memberlist.DefaultLocalConfig()
-	config.Name, config.BindAddr, config.BindPort, config.SecretKey = uuid.NewString(), "127.0.0.1", 0, key
+	id = uuid.NewString()
+	config.Name, config.BindAddr, config.BindPort, config.SecretKey = id, "127.0.0.1", 0, key
 	config.AdvertiseAddr = "127.0.0.1"
 	config.Logger = log.New(io.Discard, "", 0)
 	list, err := memberlist.Create(config)
@@ -236,5 +248,5 @@ func gossips(t *testing.T, n *fleetNode, key []byte) (tcp, udp error) {
 	}
 	_, udp = list.Ping(n.kept("node-id"), addr)
 	_, tcp = list.Join([]string{n.gossip})
-	return tcp, udp
+	return id, tcp, udp
 }
