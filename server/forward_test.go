@@ -363,7 +363,10 @@ func TestForwardingAtLevelOne(t *testing.T) {
 // attempt may have been applied.
 func TestExhaustedLog(t *testing.T) {
 	full := fmt.Errorf("%w: the disk is low", ErrExhausted)
-	for _, level := range []uint32{1, 2} {
+	for level, then := range map[uint32]string{
+		1: "; read before you repeat it",
+		2: "; then the log takes no writes: the disk is low; repeat it with ",
+	} {
 		f := newFollowerAt(t, level)
 		for _, d := range []*door{f.door(serviceName), f.door("REST"), f.leader.door(serviceName)} {
 			f.log.taken()
@@ -382,7 +385,7 @@ func TestExhaustedLog(t *testing.T) {
 					return full
 				}
 			})
-			d.refuse(t, d.ctx, writes()[0], codes.Unavailable, "the outcome of the write is unknown: ")
+			d.refuse(t, d.ctx, writes()[0], codes.Unavailable, "the outcome of the write is unknown: "+errUnknown.Error()+then)
 		}
 	}
 }

@@ -80,7 +80,7 @@ func (s *Server) lead(ctx context.Context, c *call, r rule, handler grpc.UnaryHa
 	if r.runs == asWrite {
 		ctx = trying
 	}
-	unknown := false
+	var unknown error // why it is open what an attempt did
 	for {
 		// The state recognises a repetition, so what is not known may be asked for again.
 		repeatable := r.runs == asWrite && s.store.State().RemembersRequests()
@@ -88,17 +88,19 @@ func (s *Server) lead(ctx context.Context, c *call, r rule, handler grpc.UnaryHa
 		u := (*undecided)(nil)
 		switch {
 		case errors.As(err, &u):
-			unknown = unknown || !u.certain
-		case unknown && status.Code(statusOf(err)) == codes.Unauthenticated:
+			if unknown == nil && !u.certain {
+				unknown = u.cause
+			}
+		case unknown != nil && status.Code(statusOf(err)) == codes.Unauthenticated:
 			// The call itself may have ended the key, in an attempt before.
-			return a, s.outcome(c, r, true, fmt.Errorf("%w, any more", err))
+			return a, s.outcome(c, r, unknown, fmt.Errorf("%w, any more", err))
 		default:
 			return a, err
 		}
-		if u.exhausted && !unknown {
+		if u.exhausted && unknown == nil {
 			return a, status.Errorf(codes.ResourceExhausted, "the write was not applied: %s", reason(u.cause))
 		}
-		if unknown && !repeatable || u.exhausted {
+		if unknown != nil && !repeatable || u.exhausted {
 			return a, s.outcome(c, r, unknown, u.cause)
 		}
 		select {
@@ -109,8 +111,9 @@ func (s *Server) lead(ctx context.Context, c *call, r rule, handler grpc.UnaryHa
 	}
 }
 
-// outcome words the end of a call that did not come to an answer.
-func (s *Server) outcome(c *call, r rule, unknown bool, cause error) error {
+// outcome words the end of a call that did not come to an answer: for the last cause,
+// and for an earlier one where that leaves open what was done.
+func (s *Server) outcome(c *call, r rule, unknown, last error) error {
 	what, look := "call", "look before you repeat it"
 	if r.runs == asWrite {
 		what, look = "write", "read before you repeat it"
@@ -118,10 +121,14 @@ func (s *Server) outcome(c *call, r rule, unknown bool, cause error) error {
 			look = fmt.Sprintf("repeat it with %s %x, and it is done once", metadataRequestID, c.origin.request[:])
 		}
 	}
-	if unknown {
-		return unavailable("the outcome of the %s is unknown: %v; %s", what, reason(cause), look)
+	if unknown == nil {
+		return unavailable("the %s was not applied: %v; retry", what, reason(last))
 	}
-	return unavailable("the %s was not applied: %v; retry", what, reason(cause))
+	why := reason(unknown)
+	if then := reason(last); then != why {
+		why += "; then " + then
+	}
+	return unavailable("the outcome of the %s is unknown: %v; %s", what, why, look)
 }
 
 // reason is an error's text, without the frame that a gRPC status puts around it.

@@ -227,5 +227,5 @@ func (o *office) audit(client permissionsv1.PermissionsServiceClient) {
 // saysOutcome reports whether an error of a write says what became of it.
 func saysOutcome(err error) bool {
 	message := status.Convert(err).Message()
-	return strings.Contains(message, "not applied") || strings.Contains(message, "outcome is unknown")
+	return strings.Contains(message, "the write was not applied: ") || strings.Contains(message, "the outcome of the write is unknown: ")
 }
