@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os/exec"
 	"path/filepath"
@@ -75,15 +76,17 @@ func (f *fleet) add(flags ...string) *fleetNode {
 	return n
 }
 
-// freeAddr returns an address on which nobody listens, over TCP and UDP.
+// freeAddr returns an address on which nobody listens, over TCP and UDP. Its port is
+// below those that the kernel gives to whoever asks for any, so that it stays free
+// while its node is down.
 func freeAddr(t testing.TB) string {
 	t.Helper()
 	for range 100 {
-		tcp, err := net.Listen("tcp", "127.0.0.1:0")
+		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))
+		tcp, err := net.Listen("tcp", addr)
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		addr := tcp.Addr().String()
 		udp, err := net.ListenPacket("udp", addr)
 		tcp.Close()
 		if err == nil {
