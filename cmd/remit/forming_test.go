@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"strings"
@@ -126,4 +127,18 @@ func TestNodeOfAnotherCluster(t *testing.T) {
 	}
 	expectMembers(t, f.nodes[0], 3, 0)
 	expectMembers(t, stranger, 1, 0)
+}
+
+// TestRemovedWhileDead starts a node again that the others removed meanwhile: it says
+// what to do about it.
+func TestRemovedWhileDead(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 3)
+	f.form(rand.Perm(3))
+	leader := f.leader(f.nodes[0])
+	dead := f.other(leader)
+	dead.kill()
+	leader.must("leave", dead.name)
+	expectMembers(t, leader, 2, 0)
+	f.start(dead).waits("this node was removed from its cluster: remove its data folder, and join again")
 }
