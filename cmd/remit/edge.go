@@ -32,6 +32,8 @@ const (
 	// connectTimeout bounds how long a connection may take to say that it speaks
 	// gRPC. A node that ends waits for those that have not.
 	connectTimeout = 3 * time.Second
+	// maxIdle is how long a connection of a client's stands without a call.
+	maxIdle = 15 * time.Minute
 	// minPing is how often a connection may ask whether the node is still there. Other
 	// nodes do so every ten seconds.
 	minPing = 5 * time.Second
@@ -51,6 +53,7 @@ func (n *Node) serve() {
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.ConnectionTimeout(connectTimeout),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: maxIdle}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 	}
 	httpListener := n.httpListener
