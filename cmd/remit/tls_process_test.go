@@ -161,6 +161,30 @@ func TestTLSCluster(t *testing.T) {
 		}
 		expectMembers(t, leader, 3, 0)
 	})
+	t.Run("double", func(t *testing.T) {
+		// Who has a node's certificate is that node, as far as anybody can tell, but it has
+		// none of its data, which may be a vote.
+		double := f.add()
+		double.secure(gossipKey)
+		double.certify(a, follower.name)
+		f.start(double).serves()
+		if double.kept("node-id") != follower.kept("node-id") {
+			t.Fatal("the node does not take its id from its certificate")
+		}
+		_, err := double.remit("join", leader.gossip, "--timeout", "10s")
+		if err == nil {
+			t.Error("a double has joined")
+		}
+		if err != nil && !strings.Contains(err.Error(), "has lost its data") {
+			t.Errorf("a double joins: %v", err)
+		}
+		if code, body := double.get("/readyz"); code != http.StatusServiceUnavailable {
+			t.Errorf("a double: /readyz %d %s", code, body)
+		}
+		double.kill()
+		expectMembers(t, leader, 3, 0)
+		follower.must("permission", "create", "document.write")
+	})
 	t.Run("wrong certificate", func(t *testing.T) {
 		follower.signal(syscall.SIGTERM)
 		follower.endsCleanly()
