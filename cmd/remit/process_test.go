@@ -165,8 +165,8 @@ func (l launch) start(t testing.TB) *process {
 	}
 	t.Cleanup(func() {
 		p.kill()
-		if strings.Contains(p.stderr.String(), "DATA RACE") {
-			t.Error("the race detector found a race in the process")
+		if _, report, found := strings.Cut(p.stderr.String(), "DATA RACE"); found {
+			t.Errorf("the race detector found a race in the process:%.8000s", report)
 		}
 		if t.Failed() {
 			t.Logf("process %d printed:\n%s\nand on stderr:\n%s", p.cmd.Process.Pid, tail(p.stdout.String()), tail(p.stderr.String()))
