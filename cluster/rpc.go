@@ -124,12 +124,14 @@ func (c *nodeConns) prune(members []uuid.UUID) {
 	}
 }
 
-// retry redials a node that is heard of again at once, instead of within a second.
+// retry redials a node that is heard of again at once, instead of within a second. Only
+// a connection that failed waits; on one that is being made for the first time
+// ResetConnectBackoff reads what gRPC writes at the same moment (v1.85.0).
 func (c *nodeConns) retry(id uuid.UUID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for key, conn := range c.conns {
-		if key.node == id {
+		if key.node == id && conn.GetState() == connectivity.TransientFailure {
 			conn.ResetConnectBackoff()
 		}
 	}

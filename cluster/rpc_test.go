@@ -142,6 +142,31 @@ func TestRedialWhenHeardOf(t *testing.T) {
 	waitFor(t, "the node is dialled again", func() bool { return dialled.Load() > dialledBefore })
 }
 
+// TestRetryOfNewConnections hears of nodes while they are called for the first time.
+func TestRetryOfNewConnections(t *testing.T) {
+	conns := newNodeConns(func(context.Context, connKind, uuid.UUID) (net.Conn, error) {
+		return nil, errors.New("it is away")
+	}, redial)
+	defer conns.close()
+	n := &Node{id: uuid.New(), conns: conns}
+	for range 200 {
+		id, called := uuid.New(), make(chan struct{})
+		client := n.nodeClient(id)
+		go func() {
+			defer close(called)
+			_, _ = client.Term(t.Context(), &nodev1.TermRequest{})
+		}()
+		for waiting := true; waiting; {
+			select {
+			case <-called:
+				waiting = false
+			default:
+				conns.retry(id)
+			}
+		}
+	}
+}
+
 // TestNoRedialOfStrangers calls nodes that are no members and not there.
 func TestNoRedialOfStrangers(t *testing.T) {
 	t.Parallel()
