@@ -89,7 +89,7 @@ func (b *burst) wait() {
 func (l *load) verify(t *testing.T, p *process) {
 	t.Helper()
 	client := p.client(rootKey)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
 	for _, w := range l.writers {
 		actual := w.read(ctx, t, client)
