@@ -32,9 +32,14 @@ func TestMajorityMoves(t *testing.T) {
 			}
 			for _, n := range f.nodes {
 				n.ready()
-				if err := create(t.Context(), n.process, rootKey, "written.at."+n.name); err != nil {
-					t.Errorf("a write at %s: %v", n.name, err)
-				}
+				// A new address is taken only once the old one is known to be dead.
+				eventually(t, "a write at "+n.name, func() bool {
+					err := create(t.Context(), n.process, rootKey, "written.at."+n.name)
+					if err != nil && !saysOutcome(err) {
+						t.Errorf("a write at %s: %v", n.name, err)
+					}
+					return err == nil
+				})
 			}
 			if report := stays.must("verify"); !strings.Contains(report, "agree") {
 				t.Errorf("verify says %s", report)
