@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	rnd "math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -172,15 +173,17 @@ func (c *cluster) others(than *node) []*node {
 	return others
 }
 
-// freeAddrs returns addresses on which nobody listens, over TCP and UDP.
+// freeAddrs returns addresses on which nobody listens, over TCP and UDP. Their ports
+// are below those that the kernel gives to whoever asks for any, as the nodes do for
+// all else, so that they stay free until their nodes start.
 func freeAddrs(count int) (addrs []string, err error) {
 	for tries := 0; len(addrs) < count; tries++ {
 		if tries > 100+count {
 			return nil, errors.New("no ports are free for both TCP and UDP")
 		}
-		tcp, err := net.Listen("tcp", "127.0.0.1:0")
+		tcp, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rnd.IntN(20_000)))
 		if err != nil {
-			return nil, err
+			continue
 		}
 		defer tcp.Close() // when all are found, so that they differ
 		udp, err := net.ListenPacket("udp", tcp.Addr().String())
