@@ -199,7 +199,8 @@ func (n *Node) loadBond() error {
 	}
 	cluster, err := readID(n.dir.file(clusterIDFile))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		n.joining.Store(false) // a crash came before it belonged to the cluster, or after
+		return removeFile(n.dir.file(joiningFile))
 	}
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -14,7 +15,8 @@ import (
 // voterConfirmer asks voters whether they still know no newer leader.
 type voterConfirmer interface {
 	// confirm returns nil if a majority of the voters, each asked after the call
-	// began, is still at this term.
+	// began, is still at this term. Its error is ErrNotLeader where a voter has gone on
+	// to a newer one, of which the node will hear.
 	confirm(ctx context.Context, term uint64, voters []raft.Server) error
 }
 
@@ -48,6 +50,7 @@ func (c termConfirmer) confirm(ctx context.Context, term uint64, voters []raft.S
 		go func() { answers <- c.ask(ctx, id, term) }()
 	}
 	var reasons []string
+	var over error
 	for remaining := len(asked); remaining >= need; remaining-- {
 		err := <-answers
 		if err == nil {
@@ -57,6 +60,12 @@ func (c termConfirmer) confirm(ctx context.Context, term uint64, voters []raft.S
 			continue
 		}
 		reasons = append(reasons, err.Error())
+		if errors.Is(err, ErrNotLeader) {
+			over = err
+		}
+	}
+	if over != nil {
+		return over
 	}
 	return fmt.Errorf("leadership is not confirmed by a majority of the %d voters: %s", len(voters), strings.Join(reasons, "; "))
 }
@@ -86,8 +95,11 @@ func (c termConfirmer) ask(ctx context.Context, voter uuid.UUID, term uint64) er
 	if err != nil {
 		return fmt.Errorf("voter %s: %s", voter, reasonOf(err))
 	}
-	if answer.GetTerm() != term {
-		return fmt.Errorf("voter %s is in term %d, this node in %d", voter, answer.GetTerm(), term)
+	switch now := answer.GetTerm(); {
+	case now > term:
+		return fmt.Errorf("%w any more: voter %s is in term %d, this node in %d", ErrNotLeader, voter, now, term)
+	case now < term:
+		return fmt.Errorf("voter %s is in term %d, this node in %d", voter, now, term)
 	}
 	return nil
 }

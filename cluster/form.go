@@ -241,7 +241,7 @@ func (n *Node) begin(list []uuid.UUID) (*bond, error) {
 // confirmAll asks every other node of the list, and returns what those say that do
 // not say yes.
 func (n *Node) confirmAll(ctx context.Context, b *bond, f Formation) []string {
-	request := &nodev1.ConfirmBootstrapRequest{ClusterId: b.Cluster[:], Epoch: b.Epoch[:], RootKeyProof: f.RootKeyProof}
+	request := &nodev1.ConfirmBootstrapRequest{ClusterId: b.Cluster[:], Epoch: b.Epoch[:], RootKeyProof: f.RootKeyProof, Level: n.cfg.Level}
 	for _, id := range b.Nodes {
 		request.NodeIds = append(request.NodeIds, id.String())
 	}
@@ -294,6 +294,8 @@ func (n *Node) confirmBootstrap(caller uuid.UUID, request *nodev1.ConfirmBootstr
 		return refuse("it is bound to cluster %s, which node %s forms", b.Cluster, b.Nodes[0])
 	case !bytes.Equal(f.RootKeyProof, request.GetRootKeyProof()):
 		return refuse("it was given another root key: give all nodes the same, or none")
+	case n.cfg.Level < request.GetLevel():
+		return refuse("it supports level %d at most, and the cluster would start at level %d: start the same release on all nodes", n.cfg.Level, request.GetLevel())
 	case b != nil && slices.Equal(b.Nodes, asked.Nodes):
 		return nil // the same yes again
 	}

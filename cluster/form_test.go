@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -149,6 +150,26 @@ func TestFormWaits(t *testing.T) {
 	}
 }
 
+// A cluster starts at its coordinator's level, so only where all nodes know that.
+func TestFormAcrossReleases(t *testing.T) {
+	a := openTest(t, gossipConfig(t, "a"), options{})
+	b := openTest(t, gossipConfig(t, "b", a.GossipAddr()), options{})
+	waitAllSee(t, a, b)
+	coordinator, other := a, b
+	if bytes.Compare(b.id[:], a.id[:]) < 0 {
+		coordinator, other = b, a
+	}
+	coordinator.cfg.Level, other.cfg.Level = 2, 1
+	form(t, other, Formation{Expect: 2})
+	form(t, coordinator, Formation{Expect: 2})
+	waitFor(t, "the older node refuses", func() bool {
+		return strings.Contains(coordinator.Waiting(), "supports level 1 at most, and the cluster would start at level 2")
+	})
+	if a.HasState() || b.HasState() {
+		t.Error("a cluster was formed")
+	}
+}
+
 func TestFormRefuses(t *testing.T) {
 	alone := openTest(t, testConfig(t.TempDir(), &listFSM{}), options{})
 	cfg := testConfig(t.TempDir(), &listFSM{})
@@ -196,6 +217,7 @@ func TestConfirm(t *testing.T) {
 	n.forming.Store(&Formation{Expect: 2, RootKeyProof: []byte("proof")})
 	right := func(r *nodev1.ConfirmBootstrapRequest) { r.RootKeyProof = []byte("proof") }
 	wants("another root key", "root key", nothing)
+	wants("a level that it does not know", "supports level 0 at most, and the cluster would start at level 1", func(r *nodev1.ConfirmBootstrapRequest) { right(r); r.Level = 1 })
 	wants("no cluster id", "cluster id", func(r *nodev1.ConfirmBootstrapRequest) { r.ClusterId = nil })
 	wants("no epoch", "epoch", func(r *nodev1.ConfirmBootstrapRequest) { r.Epoch = make([]byte, 16) })
 	wants("the wrong order", "ascending", func(r *nodev1.ConfirmBootstrapRequest) { slices.Reverse(r.NodeIds) })

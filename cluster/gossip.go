@@ -150,7 +150,7 @@ func (g *gossip) config() (*memberlist.Config, error) {
 		return nil, err
 	}
 	logger := log.New(gossipLog{g}, "", 0)
-	transport, err := newGossipTransport(g.ctx, bind, logger)
+	transport, err := newGossipTransport(g.ctx, bind, len(g.node.cfg.GossipKey) == 0 && !g.node.cfg.Insecure, logger)
 	if err != nil {
 		return nil, err
 	}

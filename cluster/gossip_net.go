@@ -6,22 +6,40 @@ import (
 	"errors"
 	"log"
 	"net"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/hashicorp/memberlist"
 )
 
+// errPlainGossip is why gossip does not call another machine.
+var errPlainGossip = errors.New("the node is on another machine and gossip would not be encrypted: " +
+	"give every node the same --gossip-key, or accept that with --insecure")
+
 // gossipTransport is memberlist's own, except that its calls to other nodes end
-// with the node.
+// with the node, and go to this machine alone where nothing encrypts them. Its
+// packets go no further either: their socket listens on this machine.
 type gossipTransport struct {
 	*memberlist.NetTransport
-	ctx context.Context
+	ctx     context.Context
+	plain   bool
+	streams chan net.Conn // that came in
+	ended   context.Context
+	end     context.CancelFunc
+
+	mu   sync.Mutex
+	open []net.Conn // of streams, the oldest first
 }
 
+// maxGossipStreams bounds the connections that came in and are not done with: each may
+// hold 20 MiB before memberlist knows whether the caller has the key.
+const maxGossipStreams = 32
+
 // newGossipTransport listens on one port, for UDP and TCP.
-func newGossipTransport(ctx context.Context, bind *net.TCPAddr, logger *log.Logger) (*gossipTransport, error) {
+func newGossipTransport(ctx context.Context, bind *net.TCPAddr, plain bool, logger *log.Logger) (*gossipTransport, error) {
 	// With port 0 the kernel chooses for TCP alone, and UDP may be taken there.
 	attempts := 1
 	if bind.Port == 0 {
@@ -36,13 +54,66 @@ func newGossipTransport(ctx context.Context, bind *net.TCPAddr, logger *log.Logg
 		var t *memberlist.NetTransport
 		t, err = memberlist.NewNetTransport(&memberlist.NetTransportConfig{BindAddrs: []string{host}, BindPort: bind.Port, Logger: logger})
 		if err == nil {
-			return &gossipTransport{NetTransport: t, ctx: ctx}, nil
+			own := &gossipTransport{NetTransport: t, ctx: ctx, plain: plain, streams: make(chan net.Conn)}
+			own.ended, own.end = context.WithCancel(context.Background())
+			go own.receive()
+			return own, nil
 		}
 		if !errors.Is(err, syscall.EADDRINUSE) && !strings.Contains(err.Error(), syscall.EADDRINUSE.Error()) {
 			break
 		}
 	}
 	return nil, err
+}
+
+// StreamCh hands out the connections that come in.
+func (t *gossipTransport) StreamCh() <-chan net.Conn { return t.streams }
+
+// Shutdown ends the transport, which somebody has to take connections from until then.
+func (t *gossipTransport) Shutdown() error {
+	defer t.end()
+	return t.NetTransport.Shutdown()
+}
+
+// receive takes what comes in until the transport has ended. Where there are too many, the oldest
+// is given up: an exchange between nodes takes milliseconds, and whoever holds
+// connections open keeps no node out.
+func (t *gossipTransport) receive() {
+	for {
+		select {
+		case conn := <-t.NetTransport.StreamCh():
+			select {
+			case t.streams <- t.admit(conn):
+			case <-t.ended.Done():
+				_ = conn.Close()
+				return
+			}
+		case <-t.ended.Done():
+			return
+		}
+	}
+}
+
+func (t *gossipTransport) admit(conn net.Conn) net.Conn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.open) >= maxGossipStreams {
+		_ = t.open[0].Close()
+		t.open = slices.Delete(t.open, 0, 1)
+	}
+	t.open = append(t.open, conn)
+	return &endingConn{Conn: conn, stop: func() bool { return t.forget(conn) }}
+}
+
+// forget notes that a connection is done with.
+func (t *gossipTransport) forget(conn net.Conn) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i := slices.Index(t.open, conn)
+	if i >= 0 {
+		t.open = slices.Delete(t.open, i, i+1)
+	}
+	return i >= 0
 }
 
 // DialTimeout connects to a node.
@@ -52,7 +123,7 @@ func (t *gossipTransport) DialTimeout(address string, timeout time.Duration) (ne
 
 // DialAddressTimeout connects to a node.
 func (t *gossipTransport) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
-	dialer := net.Dialer{Timeout: timeout}
+	dialer := net.Dialer{Timeout: timeout, Control: t.allow}
 	conn, err := dialer.DialContext(t.ctx, "tcp", a.Addr)
 	if err != nil {
 		return nil, err
@@ -65,7 +136,15 @@ func (t *gossipTransport) DialAddressTimeout(a memberlist.Address, timeout time.
 	return &endingConn{Conn: conn, stop: context.AfterFunc(t.ctx, func() { _ = conn.Close() })}, nil
 }
 
-// endingConn is closed with the node.
+// allow refuses a connection that would leave the machine unencrypted.
+func (t *gossipTransport) allow(_, address string, _ syscall.RawConn) error {
+	if t.plain && !isLoopback(address) {
+		return errPlainGossip
+	}
+	return nil
+}
+
+// endingConn calls stop when it is closed.
 type endingConn struct {
 	net.Conn
 	stop func() bool

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/memberlist"
@@ -270,5 +271,38 @@ func TestLeftFolder(t *testing.T) {
 	}
 	if again := openTest(t, cfg, options{}); again.id == n.id || again.HasState() {
 		t.Error("the folder made anew has something of the old one")
+	}
+}
+
+// Whoever holds connections open pushes out the oldest, and not the nodes.
+func TestGossipStreams(t *testing.T) {
+	transport := &gossipTransport{ctx: t.Context()}
+	var ends, conns []net.Conn
+	open := func() {
+		conn, end := net.Pipe()
+		ends, conns = append(ends, end), append(conns, transport.admit(conn))
+	}
+	closed := func(i int) bool {
+		return ends[i].SetReadDeadline(time.Now()) != nil // so does a pipe whose other end is closed
+	}
+	for range maxGossipStreams {
+		open()
+	}
+	if closed(0) {
+		t.Error("the first connection ended too soon")
+	}
+	if err := conns[1].Close(); err != nil { // that of a caller who is done
+		t.Error(err)
+	}
+	open()
+	if closed(0) {
+		t.Error("the first connection ended although there was room")
+	}
+	open()
+	if !closed(0) || closed(2) || closed(maxGossipStreams) {
+		t.Error("not the oldest connection ended")
+	}
+	if len(transport.open) != maxGossipStreams {
+		t.Errorf("%d connections are open", len(transport.open))
 	}
 }

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -93,7 +94,7 @@ func testListener(t *testing.T, self uuid.UUID, cluster *uuid.UUID, epoch uuid.U
 	return l
 }
 
-func raftOf(l *listener) raftStream { return raftStream{l.kinds[kindRaft]} }
+func raftOf(l *listener) raftStream { return raftStream{l.kinds[kindRaft], context.Background()} }
 
 func TestHandshake(t *testing.T) {
 	cluster, other := uuid.New(), uuid.New()

@@ -43,6 +43,10 @@ func (n *Node) Join(ctx context.Context, address string, add func(ctx context.Co
 	if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" {
 		return refused("%q is no gossip address of a cluster: give host:port", address)
 	}
+	if !n.asking.CompareAndSwap(false, true) {
+		return refused("this node is about to join a cluster already: wait for that, or end it")
+	}
+	defer n.asking.Store(false)
 	members, err := n.findCluster(ctx, address)
 	if err != nil {
 		return err

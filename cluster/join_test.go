@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -138,6 +139,42 @@ func TestJoinRefused(t *testing.T) {
 	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), uuid.UUID(first).String()) || !strings.Contains(err.Error(), uuid.UUID(second).String()) {
 		t.Errorf("a node of one cluster joins another: %v", err)
 	}
+}
+
+// One joining at a time: the end of one takes back what the other rests on.
+func TestJoinTwice(t *testing.T) {
+	leader := startAlone(t, "leader")
+	joiner := openTest(t, gossipConfig(t, "joiner"), options{})
+	add := takesIn(t, leader)
+	err := joiner.Join(t.Context(), leader.GossipAddr(), func(ctx context.Context, conn grpc.ClientConnInterface, node NewMember) (bool, error) {
+		again := joiner.Join(ctx, leader.GossipAddr(), func(context.Context, grpc.ClientConnInterface, NewMember) (bool, error) {
+			return false, status.Error(codes.PermissionDenied, "no")
+		}, func(string) {})
+		wantRefusal(t, "a second joining", again, "already")
+		return add(ctx, conn, node)
+	}, func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the joiner has state", joiner.HasState)
+}
+
+// A crash may leave that the node is joining, and not yet what.
+func TestJoiningNothing(t *testing.T) {
+	cfg := testConfig(t.TempDir(), &listFSM{})
+	closeTest(t, openTest(t, cfg, options{}))
+	mark := filepath.Join(cfg.DataDir, joiningFile)
+	if err := writeID(mark, uuid.New()); err != nil {
+		t.Fatal(err)
+	}
+	n := openTest(t, cfg, options{})
+	if _, err := os.Stat(mark); n.joining.Load() || !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the node is joining, and the file %v", err)
+	}
+	if _, err := n.Form(t.Context(), Formation{Expect: 1}); err != nil {
+		t.Error(err)
+	}
+	waitLeader(t, n)
 }
 
 // TestJoinAfterRecovery has nodes of one cluster with two logs.

@@ -64,7 +64,7 @@ func (n *Node) awaitRemoved(ctx context.Context, id uuid.UUID) bool {
 	defer cancel()
 	for {
 		changed := n.leaders.changed()
-		if servers, _, err := n.configuration(); err == nil {
+		if servers, err := n.configuration(); err == nil {
 			if _, isMember := find(servers, id); !isMember {
 				return true
 			}

@@ -24,6 +24,10 @@ const (
 	handshakeTimeout = 2 * time.Second
 	// maxHandshakes bounds the connections coming in that are still in their handshake.
 	maxHandshakes = 256
+	// maxSilence is how long what was sent over a connection may go unacknowledged.
+	// Without it a snapshot that is being sent to a node which has lost its network is
+	// given up after a quarter of an hour, and the node gets nothing until then.
+	maxSilence = 30 * time.Second
 	// acceptPause is the wait after a failed accept, such as too many open files.
 	acceptPause = 50 * time.Millisecond
 )
@@ -330,7 +334,7 @@ func (l *listener) dial(ctx context.Context, kind connKind, target uuid.UUID) (n
 	if err != nil {
 		return nil, fmt.Errorf("call node %s: %w", target, err)
 	}
-	dialer := net.Dialer{Control: l.allow}
+	dialer := net.Dialer{Control: l.prepare}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("call node %s: %w", target, err)
@@ -349,16 +353,26 @@ func (l *listener) dial(ctx context.Context, kind connKind, target uuid.UUID) (n
 	return open, nil
 }
 
-// allow refuses to open a connection that would leave the machine unencrypted.
-// It is asked once a name has become an address.
-func (l *listener) allow(_, address string, _ syscall.RawConn) error {
-	if l.node.tls != nil || l.node.insecure {
-		return nil
+// prepare is called before a connection is opened, once a name has become an address.
+func (l *listener) prepare(_, address string, conn syscall.RawConn) error {
+	if err := l.allow(address); err != nil {
+		return err
 	}
-	if at, err := netip.ParseAddrPort(address); err == nil && at.Addr().Unmap().IsLoopback() {
+	return limitSilence(conn, maxSilence)
+}
+
+// allow refuses to open a connection that would leave the machine unencrypted.
+func (l *listener) allow(address string) error {
+	if l.node.tls != nil || l.node.insecure || isLoopback(address) {
 		return nil
 	}
 	return errPlaintext
+}
+
+// isLoopback reports whether an IP address and port are this machine's own.
+func isLoopback(address string) bool {
+	at, err := netip.ParseAddrPort(address)
+	return err == nil && at.Addr().Unmap().IsLoopback()
 }
 
 // introduce runs the caller's side of the handshake. The connection it returns is
@@ -437,7 +451,10 @@ func (k *kindListener) Close() error {
 }
 
 // raftStream is the Raft transport's way in and out (raft.StreamLayer).
-type raftStream struct{ *kindListener }
+type raftStream struct {
+	*kindListener
+	ctx context.Context // of the node
+}
 
 // Dial opens a Raft connection to a node; Raft's address of a node is its id.
 func (s raftStream) Dial(node raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
@@ -445,7 +462,7 @@ func (s raftStream) Dial(node raft.ServerAddress, timeout time.Duration) (net.Co
 	if err != nil {
 		return nil, fmt.Errorf("call node %q: its id is no UUID", node)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
 	return s.dial(ctx, kindRaft, target)
 }

@@ -22,6 +22,9 @@ const (
 	// caughtUp is how many entries behind the leader a node may be to get a vote: so
 	// few that it has them before anybody notices.
 	caughtUp = 64
+	// keepsUp is how many entries behind a voter may be under load: it has them in a
+	// second.
+	keepsUp = 4096
 )
 
 var (
@@ -30,6 +33,8 @@ var (
 	ErrRefused = errors.New("refused")
 	// ErrUnreachable marks a node that did not answer.
 	ErrUnreachable = errors.New("the node cannot be reached")
+	// ErrMayBeMade marks a change of members that may have been made.
+	ErrMayBeMade = errors.New("no majority has confirmed it")
 )
 
 // refusal is an ErrRefused with its own words.
@@ -63,13 +68,24 @@ type NewMember struct {
 	New          bool   // it has not been taken in before, so it has none of the cluster's log
 }
 
-// configuration is the latest configuration, committed or not, and its index.
-func (n *Node) configuration() ([]raft.Server, uint64, error) {
+// lockMembers makes this the one look at the members, and the change that it leads to,
+// until unlock. It waits no longer than the context lasts.
+func (n *Node) lockMembers(ctx context.Context) (unlock func(), err error) {
+	select {
+	case n.membersMu <- struct{}{}:
+		return func() { <-n.membersMu }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("another change of the members is under way: %w", ctx.Err())
+	}
+}
+
+// configuration is the latest configuration, committed or not.
+func (n *Node) configuration() ([]raft.Server, error) {
 	future := n.raft.GetConfiguration()
 	if err := future.Error(); err != nil {
-		return nil, 0, fmt.Errorf("read the configuration: %w", err)
+		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
-	return future.Configuration().Servers, future.Index(), nil
+	return future.Configuration().Servers, nil
 }
 
 // find returns the server of an id.
@@ -127,7 +143,7 @@ func (n *Node) statuses(ctx context.Context, ids []uuid.UUID) map[uuid.UUID]*nod
 // Members returns all nodes of the cluster, each as it describes itself now. A node
 // that does not answer within a second is there with what the address book knows.
 func (n *Node) Members(ctx context.Context) ([]Member, error) {
-	servers, _, err := n.configuration()
+	servers, err := n.configuration()
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +159,7 @@ func (n *Node) Members(ctx context.Context) ([]Member, error) {
 // Self is this node as a member. It votes where the configuration that it knows says so.
 func (n *Node) Self(ctx context.Context) Member {
 	server := raft.Server{ID: n.serverID(), Suffrage: raft.Nonvoter}
-	if servers, _, err := n.configuration(); err == nil {
+	if servers, err := n.configuration(); err == nil {
 		if known, ok := find(servers, n.id); ok {
 			server = known
 		}
@@ -216,12 +232,15 @@ func (n *Node) Add(ctx context.Context, node NewMember) (Member, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
-	n.membersMu.Lock()
-	defer n.membersMu.Unlock()
+	unlock, err := n.lockMembers(ctx)
+	if err != nil {
+		return Member{}, err
+	}
+	defer unlock()
 	if err := n.lead(ctx); err != nil {
 		return Member{}, err
 	}
-	servers, index, err := n.configuration()
+	servers, err := n.configuration()
 	if err != nil {
 		return Member{}, err
 	}
@@ -241,7 +260,7 @@ func (n *Node) Add(ctx context.Context, node NewMember) (Member, error) {
 		// A member that nobody reaches counts for the quorum all the same.
 		return Member{}, fmt.Errorf("take in node %s at %s: %w", id, node.RaftAddr, err)
 	case !isMember:
-		if err := n.change(ctx, n.raft.AddNonvoter, id, index); err != nil {
+		if err := n.change(ctx, n.raft.AddNonvoter, id); err != nil {
 			return Member{}, err
 		}
 		n.log.Info("node taken in, without a vote", "member", id, "replica", node.Replica)
@@ -249,7 +268,7 @@ func (n *Node) Add(ctx context.Context, node NewMember) (Member, error) {
 	case server.Suffrage == raft.Voter && is.GetLastIndex() == 0:
 		return Member{}, lostVoter(id)
 	case server.Suffrage != raft.Voter && !node.Replica && n.hasCaughtUp(is):
-		if err := n.change(ctx, n.addVoter, id, index); err != nil {
+		if err := n.change(ctx, n.addVoter, id); err != nil {
 			return Member{}, err
 		}
 		server.Suffrage = raft.Voter
@@ -269,6 +288,18 @@ func (n *Node) hasCaughtUp(is *nodev1.StatusResponse) bool {
 		is.GetAppliedRevision()+caughtUp >= n.cfg.FSM.Revision()
 }
 
+// follows tells whether a voter hears this leader and has, or gets from the log in a
+// moment, what the leader has. One that has lost its data, or is being sent a
+// snapshot, answers too, and adds to no majority.
+func (n *Node) follows(id uuid.UUID, is *nodev1.StatusResponse) bool {
+	if id == n.id {
+		return true
+	}
+	first, err := n.store.FirstIndex()
+	last := is.GetLastIndex()
+	return err == nil && is.GetLeaderId() == n.ID() && last > 0 && last+1 >= first && last+keepsUp >= n.raft.CommitIndex()
+}
+
 // Promote gives a member a vote, on the leader. It has to have caught up.
 func (n *Node) Promote(ctx context.Context, id string) error {
 	target, err := uuid.Parse(id)
@@ -277,12 +308,15 @@ func (n *Node) Promote(ctx context.Context, id string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
-	n.membersMu.Lock()
-	defer n.membersMu.Unlock()
+	unlock, err := n.lockMembers(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if err := n.lead(ctx); err != nil {
 		return err
 	}
-	servers, index, err := n.configuration()
+	servers, err := n.configuration()
 	if err != nil {
 		return err
 	}
@@ -303,7 +337,7 @@ func (n *Node) Promote(ctx context.Context, id string) error {
 		return refused("node %s has not caught up: its log ends at %d and its state is at revision %d, the leader's at %d and %d: try again later",
 			id, is.GetLastIndex(), is.GetAppliedRevision(), n.raft.LastIndex(), n.cfg.FSM.Revision())
 	}
-	return n.change(ctx, n.addVoter, target, index)
+	return n.change(ctx, n.addVoter, target)
 }
 
 func (n *Node) addVoter(id raft.ServerID, address raft.ServerAddress, previous uint64, timeout time.Duration) raft.IndexFuture {
@@ -312,13 +346,17 @@ func (n *Node) addVoter(id raft.ServerID, address raft.ServerAddress, previous u
 }
 
 // change makes one change of the configuration that this node, the leader, has looked
-// at, and waits until it is committed. Where the configuration is another one by then
-// nothing is changed.
-func (n *Node) change(ctx context.Context, f func(raft.ServerID, raft.ServerAddress, uint64, time.Duration) raft.IndexFuture,
-	id uuid.UUID, index uint64) error {
+// at, and waits until it is committed. One that the log takes only after the context's
+// end is not made any more: the next look is under way by then.
+func (n *Node) change(ctx context.Context, f func(raft.ServerID, raft.ServerAddress, uint64, time.Duration) raft.IndexFuture, id uuid.UUID) error {
+	deadline, ok := ctx.Deadline()
+	left := time.Until(deadline)
+	if !ok || left <= 0 {
+		return fmt.Errorf("change the members: %w", context.DeadlineExceeded)
+	}
 	err := n.await(ctx, func() error {
 		// Addresses are no part of the configuration.
-		return f(raft.ServerID(id.String()), raft.ServerAddress(id.String()), index, changeTimeout).Error()
+		return f(raft.ServerID(id.String()), raft.ServerAddress(id.String()), 0, left).Error()
 	})
 	switch {
 	case err == nil:
@@ -326,7 +364,9 @@ func (n *Node) change(ctx context.Context, f func(raft.ServerID, raft.ServerAddr
 	case errors.Is(err, raft.ErrNotLeader):
 		return ErrNotLeader
 	case errors.Is(err, raft.ErrLeadershipLost):
-		return fmt.Errorf("%w any more; it is unknown whether the change of members was made: ask again", ErrNotLeader)
+		return fmt.Errorf("%w any more: %w", ErrNotLeader, ErrMayBeMade)
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w in time", ErrMayBeMade)
 	}
 	return fmt.Errorf("change the members: %w", err)
 }

@@ -131,6 +131,15 @@ func TestWipedVoterIsRefused(t *testing.T) {
 		return !errors.Is(err, ErrUnreachable)
 	})
 	wantRefusal(t, "a wiped voter", err, "remove it from the cluster first")
+	// It answers, and adds to no majority.
+	other := c.others(leader)[0]
+	if other == voter {
+		other = c.others(leader)[1]
+	}
+	wantRefusal(t, "the only other voter is removed", leader.Remove(t.Context(), other.ID(), false), "2 must be there to write anything, and 1 can be reached and have caught up")
+	if _, err := leader.Transfer(t.Context(), id.String()); !errors.Is(err, ErrRefused) {
+		t.Errorf("a wiped voter is to lead: %v", err)
+	}
 	if err := leader.Leave(t.Context(), id.String(), false, func(string) {}); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("a wiped voter is asked to leave: %v, want that it has to be removed without it", err)
 	}
@@ -191,6 +200,44 @@ func TestQuorumIsKept(t *testing.T) {
 		t.Errorf("%d voters, %d others", voters, rest)
 	}
 	c.waitApplied(mustApply(t, leader.Node, "after"))
+}
+
+// A change of members that its caller does not wait for any more is not made later,
+// beside the next one.
+func TestLateChanges(t *testing.T) {
+	c := startCluster(t, 3)
+	leader := c.leader()
+	late, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	other := c.others(leader)[0]
+	if err := leader.change(late, leader.removeServer, other.id); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a change whose time is over: %v", err)
+	}
+	unlock, err := leader.lockMembers(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, wait := range map[string]func(context.Context) error{
+		"remove":    func(ctx context.Context) error { return leader.Remove(ctx, other.ID(), false) },
+		"promote":   func(ctx context.Context) error { return leader.Promote(ctx, other.ID()) },
+		"step down": leader.StepDown,
+		"add": func(ctx context.Context) error {
+			_, err := leader.Add(ctx, NewMember{ID: other.ID()})
+			return err
+		},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		answer := make(chan error, 1)
+		go func() { answer <- wait(ctx) }()
+		cancel()
+		if err := <-answer; !errors.Is(err, context.Canceled) {
+			t.Errorf("%s, behind another change: %v", name, err)
+		}
+	}
+	unlock()
+	if voters, rest := c.suffrages(); voters != 3 || rest != 0 {
+		t.Errorf("%d voters, %d others", voters, rest)
+	}
 }
 
 func TestTransfer(t *testing.T) {

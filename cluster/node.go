@@ -148,6 +148,7 @@ type Node struct {
 	rounds      atomic.Uint64 // run as the leader
 
 	joining     atomic.Bool               // asked a cluster to take it in, which has not said yes
+	asking      atomic.Bool               // Join runs
 	cluster     atomic.Pointer[uuid.UUID] // nil before the cluster is known
 	epoch       atomic.Pointer[uuid.UUID] // of the cluster's log; stored before cluster
 	bond        atomic.Pointer[bond]      // nil, or to the cluster that is being formed
@@ -155,7 +156,7 @@ type Node struct {
 	waiting     atomic.Pointer[string]    // what a node without a cluster waits for
 	step        func(formStep) error      // of options
 	bootstrapMu sync.Mutex                // held while the node comes to belong to a cluster
-	membersMu   sync.Mutex                // one look at the members, and the change it leads to, at a time
+	membersMu   chan struct{}             // full during one look at the members, and the change it leads to
 	leaving     atomic.Bool
 	removed     atomic.Bool // from the cluster, as others say
 
@@ -214,7 +215,7 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 
 	n := &Node{
 		cfg: cfg, step: opts.step, started: make(chan struct{}),
-		left: make(chan struct{}), failed: make(chan struct{}), stopped: make(chan struct{}),
+		membersMu: make(chan struct{}, 1), left: make(chan struct{}), failed: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	defer func() {
@@ -278,7 +279,7 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 	n.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		ServerAddressProvider: addressByID{},
 		Logger:                raftLog.Named("transport"),
-		Stream:                raftStream{n.listener.kinds[kindRaft]},
+		Stream:                raftStream{n.listener.kinds[kindRaft], n.ctx},
 		MaxPool:               transportPool,
 		MaxRPCsInFlight:       transportRequestsInFlight,
 		Timeout:               transportTimeout,
@@ -409,14 +410,13 @@ func (n *Node) fail(err error) {
 func (n *Node) stopRaft() {
 	<-n.ctx.Done()
 	raftEnd := n.raft.Shutdown()
-	if n.Err() != errClosed {
-		// Raft's main goroutine may hang in the write that failed, and its heartbeats
-		// go on until it returns. Without connections they reach nobody.
-		if err := n.listener.Close(); err != nil {
-			n.log.Error("close the connections to other nodes", "error", err)
-		}
+	// Before waiting: a goroutine of Raft's may be waiting for another node's answer, for
+	// minutes where it sends a snapshot. And if a write has failed, Raft's main goroutine
+	// may hang in it, and its heartbeats go on until it returns: without connections
+	// they reach nobody.
+	if err := n.listener.Close(); err != nil {
+		n.log.Error("close the connections to other nodes", "error", err)
 	}
-	// Before waiting: a replication routine may be waiting for another node's answer.
 	n.transport.CloseStreams()
 	if err := errors.Join(n.transport.Close(), raftEnd.Error()); err != nil {
 		n.log.Error("end Raft", "error", err)

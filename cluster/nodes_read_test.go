@@ -298,3 +298,19 @@ func TestPreVote(t *testing.T) {
 		t.Errorf("its return raised the term to %d from %d", now, term)
 	}
 }
+
+// Voters may be in the next term before the leader has heard of it. Then the leader
+// is not asked for a reason, but who is next.
+func TestLeaderHearsOfTheNextTermLate(t *testing.T) {
+	c := startCluster(t, 3)
+	leader := c.leader()
+	term, _ := leader.leaderTerm()
+	for _, voter := range c.others(leader) {
+		if err := voter.store.SetUint64(keyCurrentTerm, term+1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := leader.leaderRound(t.Context()); !errors.Is(err, ErrNotLeader) || !strings.Contains(err.Error(), "is in term") {
+		t.Errorf("a round of the term before: %v", err)
+	}
+}

@@ -63,7 +63,7 @@ func (n *Node) tryRemoval(ctx context.Context, request *nodev1.RemoveRequest) er
 	var asked []uuid.UUID
 	if leader, ok := n.otherLeader(); ok {
 		asked = append(asked, leader)
-	} else if servers, _, err := n.configuration(); err == nil {
+	} else if servers, err := n.configuration(); err == nil {
 		asked = slices.DeleteFunc(voterIDs(servers), func(id uuid.UUID) bool { return id == n.id })
 	}
 	err := fmt.Errorf("%w: no leader is known", ErrNotLeader)
@@ -89,12 +89,15 @@ func (n *Node) remove(ctx context.Context, request *nodev1.RemoveRequest) error 
 	if err != nil {
 		return refused("node id %q is no UUID", request.GetId())
 	}
-	n.membersMu.Lock()
-	defer n.membersMu.Unlock()
+	unlock, err := n.lockMembers(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if err := n.lead(ctx); err != nil {
 		return err
 	}
-	servers, index, err := n.configuration()
+	servers, err := n.configuration()
 	if err != nil {
 		return err
 	}
@@ -117,13 +120,13 @@ func (n *Node) remove(ctx context.Context, request *nodev1.RemoveRequest) error 
 		return errLeaderMoved
 	}
 	if request.GetVoteOnly() {
-		if err := n.change(ctx, n.demoteVoter, id, index); err != nil {
+		if err := n.change(ctx, n.demoteVoter, id); err != nil {
 			return err
 		}
 		n.log.Info("member lost its vote", "member", id, "forced", request.GetForce())
 		return nil
 	}
-	if err := n.change(ctx, n.removeServer, id, index); err != nil {
+	if err := n.change(ctx, n.removeServer, id); err != nil {
 		return err
 	}
 	n.peers.forget(id)
@@ -139,8 +142,8 @@ func (n *Node) removeServer(id raft.ServerID, _ raft.ServerAddress, previous uin
 	return n.raft.RemoveServer(id, previous, timeout)
 }
 
-// mayLose refuses the loss of a voter after which the voters that can be reached now
-// were no majority of those that remain.
+// mayLose refuses the loss of a voter after which the voters that follow this leader
+// now were no majority of those that remain.
 func (n *Node) mayLose(ctx context.Context, id uuid.UUID, voters []uuid.UUID, force bool) error {
 	rest := slices.DeleteFunc(slices.Clone(voters), func(v uuid.UUID) bool { return v == id })
 	if len(rest) == 0 {
@@ -149,10 +152,18 @@ func (n *Node) mayLose(ctx context.Context, id uuid.UUID, voters []uuid.UUID, fo
 	if force {
 		return nil
 	}
-	reached, need := len(n.statuses(ctx, rest)), len(rest)/2+1
-	if reached < need {
-		return refused("without node %s the cluster has %d voters, of which %d must be there to write anything, and %d can be reached now: bring the others back first, or force it",
-			id, len(rest), need, reached)
+	following, need := 0, len(rest)/2+1
+	for voter, is := range n.statuses(ctx, rest) {
+		if n.follows(voter, is) {
+			following++
+		}
+	}
+	if err := ctx.Err(); err != nil { // then their silence says nothing
+		return err
+	}
+	if following < need {
+		return refused("without node %s the cluster has %d voters, of which %d must be there to write anything, and %d can be reached and have caught up now: bring the others back first, or force it",
+			id, len(rest), need, following)
 	}
 	return nil
 }

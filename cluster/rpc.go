@@ -240,13 +240,13 @@ func callerOf(ctx context.Context) (uuid.UUID, error) {
 	return uuid.Nil, status.Error(codes.Internal, "it is not known which node calls")
 }
 
-// Term answers the node's term. Raft stores a term before it answers with it, or
-// votes in it.
+// Term answers the newest term that the node has stored. Raft stores a term before it
+// answers with it, or votes in it.
 func (s nodeService) Term(context.Context, *nodev1.TermRequest) (*nodev1.TermResponse, error) {
 	if err := s.running(); err != nil {
 		return nil, err
 	}
-	return &nodev1.TermResponse{Term: s.node.raft.CurrentTerm()}, nil
+	return &nodev1.TermResponse{Term: max(s.node.raft.CurrentTerm(), s.node.store.term.Load())}, nil
 }
 
 // ReadIndex answers the leader's read index. It joins the rounds of the leader's own reads.

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -41,6 +42,9 @@ type store struct {
 	// keeping calls cut with the lowest index that must stay when the log is cut
 	// behind a snapshot; set before there is anything to cut.
 	keeping func(cut func(lowest uint64) error) error
+
+	// term is the newest that was stored.
+	term atomic.Uint64
 
 	mu      sync.Mutex // one commit, with its hook, at a time; bbolt has one writer anyway
 	failure atomic.Pointer[error]
@@ -240,15 +244,37 @@ func (s *store) Set(key, value []byte) error {
 	return s.write(func() error { return s.bolt.Set(key, value) })
 }
 
+// SetUint64 stores a term or a vote. A term never becomes an older one: Raft handles
+// heartbeats beside all else, and one that was overtaken by a vote would take the term
+// back (v1.7.3), and with it what the read index rests on. Zero takes back a bootstrap,
+// before Raft runs.
 func (s *store) SetUint64(key []byte, value uint64) error {
-	return s.write(func() error { return s.bolt.SetUint64(key, value) })
+	isTerm := bytes.Equal(key, keyCurrentTerm)
+	return s.write(func() error {
+		if isTerm && value != 0 && value < s.term.Load() {
+			return nil
+		}
+		err := s.bolt.SetUint64(key, value)
+		if isTerm && err == nil {
+			s.term.Store(value)
+		}
+		return err
+	})
 }
 
 func (s *store) FirstIndex() (uint64, error)                { return s.bolt.FirstIndex() }
 func (s *store) LastIndex() (uint64, error)                 { return s.bolt.LastIndex() }
 func (s *store) GetLog(index uint64, entry *raft.Log) error { return s.bolt.GetLog(index, entry) }
 func (s *store) Get(key []byte) ([]byte, error)             { return s.bolt.Get(key) }
-func (s *store) GetUint64(key []byte) (uint64, error)       { return s.bolt.GetUint64(key) }
+
+// GetUint64 returns a term or a vote.
+func (s *store) GetUint64(key []byte) (uint64, error) {
+	value, err := s.bolt.GetUint64(key)
+	if err == nil && bytes.Equal(key, keyCurrentTerm) {
+		s.term.Store(max(value, s.term.Load()))
+	}
+	return value, err
+}
 
 func (s *store) close() error {
 	s.dog.stop()

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -77,5 +78,34 @@ func TestDeleteRangeInSteps(t *testing.T) {
 				t.Errorf("%d entries are left, want %d", len(left), want)
 			}
 		})
+	}
+}
+
+// A term is never taken back, and a vote is what it is.
+func TestTermsGrow(t *testing.T) {
+	path := filepath.Join(t.TempDir(), logFile)
+	vote := []byte("LastVoteTerm")
+	for _, opened := range []struct{ term, stored, want uint64 }{{5, 5, 5}, {3, 3, 5}, {6, 6, 6}, {0, 0, 0}, {1, 1, 1}} {
+		s, err := openStore(path, storeOptions{noSync: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.GetUint64(keyCurrentTerm)
+		if err != nil && err.Error() != raft.ErrLogNotFound.Error() && err.Error() != "not found" {
+			t.Fatal(err)
+		}
+		if err := errors.Join(s.SetUint64(keyCurrentTerm, opened.term), s.SetUint64(vote, opened.stored)); err != nil {
+			t.Fatal(err)
+		}
+		term, err := s.GetUint64(keyCurrentTerm)
+		if err != nil || term != opened.want || s.term.Load() != opened.want {
+			t.Errorf("stored %d: term %d and %d, %v, want %d", opened.term, term, s.term.Load(), err, opened.want)
+		}
+		if got, err := s.GetUint64(vote); err != nil || got != opened.stored {
+			t.Errorf("stored vote %d: %d, %v", opened.stored, got, err)
+		}
+		if err := s.close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

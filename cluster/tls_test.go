@@ -504,15 +504,19 @@ func TestPlaintextStaysOnThisMachine(t *testing.T) {
 				t.Errorf("%s: %v", address, err)
 			}
 		}
-		if err := (&listener{node: identity{insecure: true}}).allow("tcp", address, nil); err != nil {
+		if err := (&listener{node: identity{insecure: true}}).allow(address); err != nil {
 			t.Errorf("%s with --insecure: %v", address, err)
 		}
-		if err := (&listener{node: identity{tls: &TLS{}}}).allow("tcp", address, nil); err != nil {
+		if err := (&listener{node: identity{tls: &TLS{}}}).allow(address); err != nil {
 			t.Errorf("%s with TLS: %v", address, err)
+		}
+		gossip := &gossipTransport{ctx: t.Context(), plain: true}
+		if _, err := gossip.DialTimeout(address, time.Second); !errors.Is(err, errPlainGossip) {
+			t.Errorf("gossip with %s: %v", address, err)
 		}
 	}
 	for _, address := range []string{"127.0.0.1:7602", "127.8.8.8:7602", "[::1]:7602", "[::ffff:127.0.0.1]:7602"} {
-		if err := node.allow("tcp", address, nil); err != nil {
+		if err := node.allow(address); err != nil {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
@@ -521,11 +525,17 @@ func TestPlaintextStaysOnThisMachine(t *testing.T) {
 // A node is told by its configuration whether it may.
 func TestInsecureNode(t *testing.T) {
 	for _, insecure := range []bool{false, true} {
-		cfg := testConfig(t.TempDir(), &listFSM{})
+		cfg := gossipConfig(t, "n")
 		cfg.Insecure = insecure
 		n := openTest(t, cfg, options{})
-		if err := n.listener.allow("tcp", "192.0.2.1:7602", nil); (err == nil) != insecure {
+		if err := n.listener.allow("192.0.2.1:7602"); (err == nil) != insecure {
 			t.Errorf("insecure %v: %v", insecure, err)
+		}
+		if insecure {
+			continue // the test itself calls nobody beyond this machine
+		}
+		if err := n.gossip.call(t.Context(), "192.0.2.1:7603"); err == nil || !strings.Contains(err.Error(), "--gossip-key") {
+			t.Errorf("gossip: %v", err)
 		}
 	}
 }

@@ -22,15 +22,18 @@ func (n *Node) Transfer(ctx context.Context, id string) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
-	n.membersMu.Lock()
-	defer n.membersMu.Unlock()
+	unlock, err := n.lockMembers(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
 	if err := n.lead(ctx); err != nil {
 		return "", err
 	}
 	if target == n.id {
 		return id, nil
 	}
-	servers, _, err := n.configuration()
+	servers, err := n.configuration()
 	if err != nil {
 		return "", err
 	}
@@ -103,7 +106,7 @@ func (n *Node) successor(ctx context.Context, servers []raft.Server, target uuid
 	}
 	var best uuid.UUID
 	var newest uint64
-	low := 0
+	low, behind := 0, 0
 	answers := n.statuses(ctx, others)
 	for _, id := range others {
 		is := answers[id]
@@ -111,13 +114,16 @@ func (n *Node) successor(ctx context.Context, servers []raft.Server, target uuid
 		case is == nil:
 		case is.GetLowDisk():
 			low++
+		case !n.follows(id, is):
+			// Raft waits for such a one, and takes no writes meanwhile.
+			behind++
 		case is.GetLastIndex() >= newest:
 			best, newest = id, is.GetLastIndex()
 		}
 	}
 	if best == uuid.Nil {
-		return uuid.Nil, refused("none of the %d voters that could lead can: %d cannot be reached, and the disk of %d is low",
-			len(others), len(others)-len(answers), low)
+		return uuid.Nil, refused("none of the %d voters that could lead can: %d cannot be reached, the disk of %d is low, and %d have not caught up",
+			len(others), len(others)-len(answers), low, behind)
 	}
 	return best, nil
 }

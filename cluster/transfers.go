@@ -37,6 +37,9 @@ type transfers struct {
 
 	mu  sync.Mutex
 	all map[*transfer]struct{}
+	// useless is the index of the newest snapshot after which a follower could not go
+	// on: nothing is kept for whoever is sent that.
+	useless uint64
 }
 
 // transfer is one of them. Its fields belong to the lock of transfers.
@@ -92,6 +95,9 @@ func (t *transfers) oldest() uint64 {
 			t.log.Warn("a follower makes no progress with its snapshot; the log is no longer kept for it",
 				"snapshot_index", one.index, "for", one.patience.String())
 			t.remove(one)
+			continue
+		}
+		if one.index > 0 && one.index <= t.useless {
 			continue
 		}
 		lowest = min(lowest, one.index)
@@ -165,6 +171,25 @@ func (t *transfers) matched(follower raft.ServerID, index uint64) {
 	}
 }
 
+// rejected notes that a follower takes no entries. One that has loaded a snapshot does
+// so where it has entries of an old leader beyond it (Raft keeps them, v1.7.3): it is
+// sent the same snapshot again and again, until there is one beyond those too, so
+// that one must not wait for this follower.
+func (t *transfers) rejected(follower raft.ServerID) {
+	if t.catching.Load() == 0 {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for one := range t.all {
+		if one.follower == follower && one.matched == one.index {
+			t.log.Warn("a follower cannot go on after the snapshot that it was sent: it gets a newer one when there is one", "snapshot_index", one.index, "follower", string(follower))
+			t.useless = max(t.useless, one.index)
+			t.remove(one)
+		}
+	}
+}
+
 // advance ends the transfer to a follower that has what it lacked when the last
 // round began, and is near enough to the log's end to be left to itself.
 func (t *transfers) advance(one *transfer, index, last uint64) {
@@ -224,8 +249,12 @@ func (t transferTransport) InstallSnapshot(id raft.ServerID, target raft.ServerA
 func (t transferTransport) AppendEntries(id raft.ServerID, target raft.ServerAddress, request *raft.AppendEntriesRequest,
 	response *raft.AppendEntriesResponse) error {
 	err := t.NetworkTransport.AppendEntries(id, target, request, response)
-	if err == nil && response.Success {
+	switch {
+	case err != nil:
+	case response.Success:
 		t.transfers.matched(id, request.PrevLogEntry+uint64(len(request.Entries)))
+	case response.Term == request.Term:
+		t.transfers.rejected(id)
 	}
 	return err
 }

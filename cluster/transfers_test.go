@@ -92,6 +92,42 @@ func TestTransfersKeepTheLog(t *testing.T) {
 	}
 }
 
+// A follower that has loaded a snapshot and takes nothing that follows it needs a newer
+// one, which may be taken then.
+func TestTransferOfAUselessSnapshot(t *testing.T) {
+	all := newTransfers(slog.New(slog.DiscardHandler), 10, 0, func() (uint64, error) { return 100, nil })
+	send := func(index uint64) *transfer {
+		one := all.begin()
+		one.opened(index)
+		one.catchUp("follower")
+		one.end()
+		return one
+	}
+	send(50)
+	all.rejected("another")
+	if got := heldAt(t, all); got != 50 {
+		t.Errorf("kept from %d, want 50", got)
+	}
+	all.rejected("follower")
+	if all.held() || all.catching.Load() != 0 {
+		t.Error("kept for a follower that cannot go on")
+	}
+	send(50)
+	if all.held() {
+		t.Error("kept for a follower that is sent the same again")
+	}
+	send(90)
+	if got := heldAt(t, all); got != 90 {
+		t.Errorf("kept from %d for a newer one, want 90", got)
+	}
+	// One that has taken some of what follows is on its way, whatever it answers once.
+	all.matched("follower", 95)
+	all.rejected("follower")
+	if got := heldAt(t, all); got != 90 {
+		t.Errorf("kept from %d for a follower that goes on, want 90", got)
+	}
+}
+
 func TestTransferWithoutProgress(t *testing.T) {
 	var lines syncBuffer
 	all := newTransfers(lines.logger(), 10, 50*time.Millisecond, func() (uint64, error) { return 100, nil })
@@ -161,6 +197,40 @@ func TestOpenSnapshotBeforeTheLog(t *testing.T) {
 	}
 }
 
+// sendSnapshot cuts a follower off until the log no longer holds what it lacks, and
+// returns when it loads the leader's snapshot, which it does until load is closed. It
+// returns how many it has loaded.
+func (c *testCluster) sendSnapshot(slow *testMember, threshold uint64, load <-chan struct{}) *atomic.Int32 {
+	c.t.Helper()
+	leader := c.leader()
+	c.cut(slow)
+	waitFor(c.t, "the log is cut behind what the follower has", func() bool {
+		mustApply(c.t, leader.Node, "while it is away")
+		first, err := leader.store.FirstIndex()
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		return first > slow.raft.LastIndex()+threshold
+	})
+	begun := make(chan struct{})
+	restores := &atomic.Int32{}
+	slow.fsm.mu.Lock()
+	slow.fsm.restoring = func() {
+		if restores.Add(1) == 1 {
+			close(begun)
+			<-load
+		}
+	}
+	slow.fsm.mu.Unlock()
+	c.heal(slow)
+	select {
+	case <-begun:
+	case <-time.After(patience):
+		c.t.Fatal("the follower was sent no snapshot")
+	}
+	return restores
+}
+
 // TestOneSnapshotForALaggingFollower cuts a follower off until the log no longer
 // holds what it lacks, and makes it load the snapshot so slowly that, under write
 // load, the log would be cut again many times meanwhile.
@@ -178,29 +248,17 @@ func TestOneSnapshotForALaggingFollower(t *testing.T) {
 		}
 		return index
 	}
-	c.cut(slow)
-	last := mustApply(t, leader.Node, "while it is away")
-	waitFor(t, "the log is cut behind what the follower has", func() bool {
-		last = mustApply(t, leader.Node, "while it is away")
-		return first() > slow.raft.LastIndex()+threshold
-	})
-
-	begun, load := make(chan struct{}), make(chan struct{})
-	var restores atomic.Int32
-	slow.fsm.mu.Lock()
-	slow.fsm.restoring = func() {
-		if restores.Add(1) == 1 {
-			close(begun)
-			<-load
-		}
+	load := make(chan struct{})
+	restores := c.sendSnapshot(slow, threshold, load)
+	var last uint64
+	// Until it has loaded that it can neither lead nor be counted on.
+	third := c.others(leader)[0]
+	if third == slow {
+		third = c.others(leader)[1]
 	}
-	slow.fsm.mu.Unlock()
-	c.heal(slow)
-	select {
-	case <-begun:
-	case <-time.After(patience):
-		t.Fatal("the follower was sent no snapshot")
-	}
+	_, err := leader.Transfer(t.Context(), slow.ID())
+	wantRefusal(t, "the follower is to lead", err, "1 have not caught up")
+	wantRefusal(t, "the other one is removed", leader.Remove(t.Context(), third.ID(), false), "1 can be reached and have caught up")
 	sent := leader.snapshots.newest().index
 	for range 6 * threshold {
 		last = mustApply(t, leader.Node, "while it loads")
@@ -234,6 +292,22 @@ func TestOneSnapshotForALaggingFollower(t *testing.T) {
 	if got := restores.Load(); got != 1 {
 		t.Errorf("%d snapshots were loaded, want one", got)
 	}
+}
+
+// A leader ends although a follower has not answered yet that it has loaded a
+// snapshot, which may take minutes.
+func TestCloseWhileAFollowerLoads(t *testing.T) {
+	t.Parallel()
+	const threshold = 40
+	c := startCluster(t, 3, func(cfg *Config) {
+		cfg.SnapshotThreshold, cfg.SnapshotInterval, cfg.TrailingLogs = threshold, 5*time.Millisecond, 10
+	})
+	leader, slow := c.leader(), c.follower()
+	load := make(chan struct{})
+	c.sendSnapshot(slow, threshold, load)
+	c.close(leader)
+	close(load)
+	c.waitApplied(mustApply(t, c.leader().Node, "after"))
 }
 
 // The wrapped transport is all that Raft looks for.

@@ -491,7 +491,9 @@ type ConfirmBootstrapRequest struct {
 	// The ids of all its nodes, ascending; the first one asks and bootstraps.
 	NodeIds []string `protobuf:"bytes,3,rep,name=node_ids,json=nodeIds,proto3" json:"node_ids,omitempty"`
 	// A hash that tells whether all were given the same root key; empty without one.
-	RootKeyProof  []byte `protobuf:"bytes,4,opt,name=root_key_proof,json=rootKeyProof,proto3" json:"root_key_proof,omitempty"`
+	RootKeyProof []byte `protobuf:"bytes,4,opt,name=root_key_proof,json=rootKeyProof,proto3" json:"root_key_proof,omitempty"`
+	// The level of formats and semantics that it starts at.
+	Level         uint32 `protobuf:"varint,5,opt,name=level,proto3" json:"level,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -552,6 +554,13 @@ func (x *ConfirmBootstrapRequest) GetRootKeyProof() []byte {
 		return x.RootKeyProof
 	}
 	return nil
+}
+
+func (x *ConfirmBootstrapRequest) GetLevel() uint32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
 }
 
 // ConfirmBootstrapResponse is a yes. A no is an error that says why.
@@ -915,13 +924,14 @@ const file_proto_node_v1_node_service_proto_rawDesc = "" +
 	"\tlog_bytes\x18\x16 \x01(\x04R\blogBytes\x12%\n" +
 	"\x0erefuses_writes\x18\x17 \x01(\bR\rrefusesWrites\x12\x1d\n" +
 	"\n" +
-	"member_ids\x18\x18 \x03(\tR\tmemberIds\"\x8f\x01\n" +
+	"member_ids\x18\x18 \x03(\tR\tmemberIds\"\xa5\x01\n" +
 	"\x17ConfirmBootstrapRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\fR\tclusterId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\fR\x05epoch\x12\x19\n" +
 	"\bnode_ids\x18\x03 \x03(\tR\anodeIds\x12$\n" +
-	"\x0eroot_key_proof\x18\x04 \x01(\fR\frootKeyProof\"\x1a\n" +
+	"\x0eroot_key_proof\x18\x04 \x01(\fR\frootKeyProof\x12\x14\n" +
+	"\x05level\x18\x05 \x01(\rR\x05level\"\x1a\n" +
 	"\x18ConfirmBootstrapResponse\"+\n" +
 	"\rDigestRequest\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\"(\n" +
