@@ -122,7 +122,7 @@ func (b *batch) recall(e *Envelope) (Result, bool) {
 	switch {
 	case !ok:
 		return Result{}, false
-	case m.Content != e.Content:
+	case m.Content != 0 && m.Content != e.Content: // 0 of a command from before the level had it
 		return failed(errorf(CodeInvalidArgument, "remit-request-id %x was used for another request: draw a new one", e.Request[:])), true
 	}
 	return Result{Err: m.Err, Repeated: true, Memory: &m, Received: b.state.restore.bytes()}, true

@@ -55,6 +55,9 @@ type answer struct {
 	header metadata.MD // of the leader's answer, if that is whose it is
 }
 
+// settled reports whether what the call came to stands in the log.
+func (a answer) settled() bool { return a.call != nil && a.call.settled }
+
 // Interceptor stands before every handler: it authenticates the caller, and
 // authorizes the call at the one point where that happens. What the leader has to
 // do is passed on to it.

@@ -169,11 +169,17 @@ func TestHealthAndReflectionNeedNoKey(t *testing.T) {
 			t.Errorf("%q is %v while draining", service, got)
 		}
 	}
-	n.server.setHealth(true)
+	// Whoever gives up leaving does not take back that the node ends.
+	n.server.Drain()
+	n.server.Resume()
 	if got := healthOf(serviceName); got != healthpb.HealthCheckResponse_NOT_SERVING {
-		t.Errorf("a later round made a draining server serve: %v", got)
+		t.Errorf("a draining server came to serve: %v", got)
 	}
 	n.door(serviceName).sample()
+	n.server.Resume()
+	if got := healthOf(serviceName); got != healthpb.HealthCheckResponse_SERVING {
+		t.Errorf("a server that drains no more is %v", got)
+	}
 }
 
 // A method without a row in the table is denied to everyone, the root key

@@ -9,7 +9,8 @@ import (
 
 // A Cluster is what the server needs of the nodes around it, for operators. What
 // its errors are other than gRPC statuses comes out as an internal error, but for
-// ErrNotApplied: the leader has to do it, and this node does not lead.
+// ErrNotApplied: the leader has to do it, and this node does not lead. ErrMayBeMade
+// leaves open what became of a change of members.
 type Cluster interface {
 	// ID is this node's id.
 	ID() string

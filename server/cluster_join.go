@@ -70,6 +70,15 @@ func (s *Server) Leave(req *clusterv1.LeaveRequest, stream grpc.ServerStreamingS
 	if node == "" {
 		node = s.cluster.ID()
 	}
+	// A node that leaves asks for its own removal, without the caller's credential. So
+	// it is judged here, at the newest state, whether that may still ask for it.
+	state, err := s.readNewest(ctx)
+	if err != nil {
+		return err
+	}
+	if err := callOf(ctx).allowedAt(state); err != nil {
+		return err
+	}
 	m, err := s.member(ctx, node)
 	if err != nil {
 		return err

@@ -25,11 +25,11 @@ const (
 const caughtUp = 64
 
 // asLeader words the error of what the cluster did on the leader. Where this node
-// does not lead any more, the next leader is to be asked: what is done to members
-// twice is as if done once.
+// does not lead any more, the next leader is to be asked, unless the change may have
+// been made: a member that was removed is not found the next time.
 func asLeader(err error) error {
-	if errors.Is(err, ErrNotApplied) {
-		return &undecided{certain: true, cause: err}
+	if certain := errors.Is(err, ErrNotApplied); certain || errors.Is(err, ErrMayBeMade) {
+		return &undecided{certain: certain, cause: err}
 	}
 	return err
 }

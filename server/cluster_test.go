@@ -493,6 +493,48 @@ func TestLeave(t *testing.T) {
 	}
 }
 
+// A node that leaves asks for that itself, so who may say so is judged by the newest
+// state, of which the node that was asked need not have heard.
+func TestLeaveIsJudgedAtTheNewestState(t *testing.T) {
+	w := newWorld(newNode(t).ready().door(serviceName))
+	k := w.operator()
+	w.cluster.asked()
+	w.whenRead(func() { w.log.put(t, &fsm.InvalidateKey{Scope: w.builtIn().scope(), ID: k.id}) })
+	_, err := all(w.operate().Leave(k.ctx, &clusterv1.LeaveRequest{Node: "b", Force: true}))
+	wantCode(t, err, codes.Unauthenticated, "not valid")
+	if asked := w.cluster.asked(); asked != "" {
+		t.Errorf("the cluster was asked to %s", asked)
+	}
+}
+
+// A change of members that may have been made is not said to have failed, nor asked
+// for again where that would not find the member.
+func TestMembersMayBeChanged(t *testing.T) {
+	d := newNode(t).run().door(serviceName)
+	for name, change := range map[string]func() error{
+		"promote": func() error {
+			_, err := d.operate().Promote(d.ctx, &clusterv1.PromoteRequest{Node: "b"})
+			return err
+		},
+		"demote": func() error {
+			_, err := d.operate().Demote(d.ctx, &clusterv1.DemoteRequest{Node: "b"})
+			return err
+		},
+		"remove": func() error {
+			_, err := d.operate().RemoveMember(d.ctx, &clusterv1.RemoveMemberRequest{Node: "b"})
+			return err
+		},
+	} {
+		d.cluster.asked()
+		d.cluster.change(func(f *fakeCluster) { f.fail = fmt.Errorf("%w: leadership was lost", ErrMayBeMade) })
+		err := change()
+		wantCode(t, err, codes.Unavailable, "the outcome of the call is unknown: the change may have been made", "look before you repeat it")
+		if asked := d.cluster.asked(); strings.Contains(asked, ";") || asked == "" {
+			t.Errorf("%s: the cluster was asked to %s", name, asked)
+		}
+	}
+}
+
 // An electingLog knows the leader after a while.
 type electingLog struct {
 	followerLog

@@ -10,9 +10,13 @@ import (
 	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
 )
 
-// readTimeout bounds how long a read waits for a newer state where the caller
-// sets no deadline.
-const readTimeout = 5 * time.Second
+const (
+	// readTimeout bounds how long a read waits for a newer state where the caller sets
+	// no deadline.
+	readTimeout = 5 * time.Second
+	// maxWaitingReads bounds the reads that wait at one time.
+	maxWaitingReads = 10_000
+)
 
 // A reader is a request that reads. It has the field consistency too.
 type reader interface{ GetToken() string }
@@ -68,10 +72,14 @@ func consistencyOf(ctx context.Context, r reader) (mode permissionsv1.Consistenc
 			mode = permissionsv1.Consistency(n)
 		}
 	}
-	if text = r.GetToken(); text == "" {
+	text = r.GetToken()
+	switch {
+	case text == "":
 		if text, err = single(ctx, metadataToken); err != nil {
 			return 0, "", err
 		}
+	case mode == permissionsv1.Consistency_MINIMIZE_LATENCY && consistencyField(r) != mode:
+		mode = permissionsv1.Consistency_AT_LEAST_AS_FRESH // the field wins over the header
 	}
 	if _, known := permissionsv1.Consistency_name[int32(mode)]; !known {
 		return 0, "", invalid("unknown consistency %d: it is MINIMIZE_LATENCY, AT_LEAST_AS_FRESH or FULLY_CONSISTENT", mode)
@@ -95,8 +103,11 @@ func (s *Server) readAtLeast(ctx context.Context, text string) (*fsm.State, erro
 		return nil, invalid("token %s is of another cluster", quote(text))
 	}
 	if t.revision > state.Revision {
-		ctx, cancel := withReadTimeout(ctx)
-		defer cancel()
+		ctx, done, err := s.waiting(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
 		// A revision that the cluster has not reached would be waited for in vain.
 		newest, err := s.readIndex(ctx)
 		if err != nil {
@@ -118,9 +129,25 @@ func (s *Server) readAtLeast(ctx context.Context, text string) (*fsm.State, erro
 }
 
 func (s *Server) readNewest(ctx context.Context) (*fsm.State, error) {
-	ctx, cancel := withReadTimeout(ctx)
-	defer cancel()
+	ctx, done, err := s.waiting(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	return s.newest(ctx)
+}
+
+// waiting counts a read that waits until done is called, and bounds its time.
+func (s *Server) waiting(ctx context.Context) (_ context.Context, done func(), err error) {
+	if s.reads.Add(1) > maxWaitingReads {
+		s.reads.Add(-1)
+		return nil, nil, unavailable("%d reads wait for a newer state on this node already: retry, or ask another node", maxWaitingReads)
+	}
+	ctx, cancel := withReadTimeout(ctx)
+	return ctx, func() {
+		cancel()
+		s.reads.Add(-1)
+	}, nil
 }
 
 // newest returns a state with all that was acknowledged before, in the whole

@@ -64,6 +64,9 @@ func TestReadsWait(t *testing.T) {
 		{"mode field, token header", func(d *door, req proto.Message) (context.Context, proto.Message) {
 			return withKey(d.t.Context(), metadataToken, d.next()), with(req, "consistency", atLeastAsFresh)
 		}},
+		{"token field over mode header", func(d *door, req proto.Message) (context.Context, proto.Message) {
+			return withKey(d.t.Context(), metadataConsistency, "minimize_latency"), with(req, "token", d.next())
+		}},
 		{"fully consistent field", func(d *door, req proto.Message) (context.Context, proto.Message) {
 			return d.ctx, with(req, "consistency", fullyConsistent)
 		}},
@@ -130,6 +133,7 @@ func TestReadsWithoutWaiting(t *testing.T) {
 				"field over header mode":  {withKey(t.Context(), metadataConsistency, "at_least_as_fresh"), with(req, "consistency", minimizeLatency), 0},
 				"field over bad header":   {withKey(t.Context(), metadataConsistency, "nonsense"), with(req, "consistency", fullyConsistent), 1},
 				"field over header token": {withKey(t.Context(), metadataToken, "garbage"), with(req, "token", written), 0},
+				"field token over header": {withKey(t.Context(), metadataConsistency, "minimize_latency"), with(req, "token", written), 0},
 				"header with field token": {withKey(t.Context(), metadataConsistency, "fully_consistent"), with(req, "token", written), 1},
 				"fully consistent field":  {d.ctx, with(req, "consistency", fullyConsistent), 1},
 				"empty headers":           {withKey(t.Context(), metadataConsistency, "", metadataToken, ""), req, 0},
@@ -209,6 +213,42 @@ func TestReadsEnd(t *testing.T) {
 	})
 }
 
+// Reads that wait are counted, and so many wait and no more.
+func TestWaitingReadsAreBounded(t *testing.T) {
+	d := newNode(t).ready().localDoor()
+	d.sample()
+	for name, waits := range map[string]func() (context.Context, proto.Message){
+		"fully consistent": func() (context.Context, proto.Message) {
+			return d.ctx, with(reads()[0], "consistency", fullyConsistent)
+		},
+		"with a token": func() (context.Context, proto.Message) { return d.ctx, with(reads()[0], "token", d.next()) },
+	} {
+		d.log.hook(func(l *memoryLog) {
+			l.onRead = func(context.Context) (uint64, error) {
+				if got := d.server.reads.Load(); got != 1 {
+					t.Errorf("%s: %d reads wait while one does", name, got)
+				}
+				d.permission("other") // so that the token's revision is there
+				return d.store.State().Revision, nil
+			}
+		})
+		ctx, req := waits()
+		if _, err := d.call(ctx, req); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := d.server.reads.Load(); got != 0 {
+			t.Errorf("%s: %d reads wait when none does", name, got)
+		}
+		d.server.reads.Store(maxWaitingReads)
+		ctx, req = waits()
+		d.refuse(t, ctx, req, codes.Unavailable, "10000 reads wait", "ask another node")
+		if _, err := d.call(d.ctx, reads()[0]); err != nil {
+			t.Errorf("one that need not wait: %v", err)
+		}
+		d.server.reads.Store(0)
+	}
+}
+
 // Default reads are never answered from a state that may be older than the
 // bound; the others have their own proof.
 func TestStaleness(t *testing.T) {
@@ -270,9 +310,16 @@ func TestStaleness(t *testing.T) {
 					t.Errorf("ready: %v", err)
 				}
 				d.refuse(t, d.ctx, with(reads()[0], "consistency", fullyConsistent), codes.Unavailable, "retry")
-				time.Sleep(DefaultStalenessBound)
+				time.Sleep(healthInterval)
 				if health() != healthpb.HealthCheckResponse_NOT_SERVING {
 					t.Error("health says that it serves")
+				}
+
+				// One that gives up leaving then is as old as it was.
+				n.server.Drain()
+				n.server.Resume()
+				if health() != healthpb.HealthCheckResponse_NOT_SERVING {
+					t.Error("a node that resumes serves although its state is too old")
 				}
 
 				n.log.hook(func(l *memoryLog) { l.onRead = nil })

@@ -18,6 +18,9 @@ var ErrNotApplied = errors.New("the command was not applied")
 // is of no use to try again before somebody has made room.
 var ErrExhausted = errors.New("the log takes no writes")
 
+// ErrMayBeMade marks a change of the cluster's members of which that is open.
+var ErrMayBeMade = errors.New("the change may have been made")
+
 // ErrUnreachable marks a node of the cluster that did not answer.
 var ErrUnreachable = errors.New("the node cannot be reached")
 
@@ -37,7 +40,7 @@ func statusOf(err error) error {
 		return err
 	}
 	switch {
-	case errors.Is(err, ErrNotApplied), errors.Is(err, ErrUnreachable):
+	case errors.Is(err, ErrNotApplied), errors.Is(err, ErrMayBeMade), errors.Is(err, ErrUnreachable):
 		return status.Error(codes.Unavailable, err.Error())
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return status.FromContextError(err).Err()

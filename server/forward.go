@@ -28,6 +28,7 @@ const (
 // the answer is not its own but the connection's.
 const (
 	outcomeAnswered   = "answered"
+	outcomeRefused    = "refused" // by the state, as it is now: nothing of it is in the log
 	outcomeNotApplied = "not-applied"
 	outcomeUnknown    = "unknown"
 	outcomeExhausted  = "exhausted"
@@ -68,6 +69,9 @@ func (s *Server) forward(ctx context.Context, conn grpc.ClientConnInterface, c *
 		a.resp = reply
 		return a, nil
 	case outcome == outcomeAnswered:
+		c.settled = true
+		return a, err
+	case outcome == outcomeRefused:
 		return a, err
 	case outcome == outcomeExhausted:
 		return a, &undecided{certain: true, exhausted: true, cause: err}
@@ -118,6 +122,9 @@ func (s *Server) NodeInterceptor(ctx context.Context, req any, info *grpc.UnaryS
 	}
 	a, err := s.serveForwarded(ctx, req, info, handler)
 	outcome := outcomeAnswered
+	if err != nil && !a.settled() {
+		outcome = outcomeRefused
+	}
 	if u := (*undecided)(nil); errors.As(err, &u) {
 		outcome = outcomeUnknown
 		switch {

@@ -10,31 +10,29 @@ import (
 const (
 	freshnessInterval = time.Second
 	startupInterval   = 20 * time.Millisecond
+	healthInterval    = 20 * time.Millisecond // of telling the health service
 )
 
 // freshness knows how old the node's state may be: the time at which the node
 // sent the newest read-index request whose revision it has applied. Hearing
 // heartbeats would not do, since they carry no commit index.
 type freshness struct {
-	bound    time.Duration
-	start    time.Time    // monotonic
-	newest   atomic.Int64 // nanoseconds since start; 0 before the first round
-	draining atomic.Bool
+	bound  time.Duration
+	start  time.Time    // monotonic
+	newest atomic.Int64 // nanoseconds since start; 0 before the first round
 }
 
 func newFreshness(bound time.Duration) *freshness {
 	return &freshness{bound: bound, start: time.Now()}
 }
 
-// run makes rounds until the context ends, and reports after each whether the
-// node may answer.
-func (f *freshness) run(ctx context.Context, log Log, store Store, report func(ready bool)) {
+// run makes rounds until the context ends.
+func (f *freshness) run(ctx context.Context, log Log, store Store) {
 	for {
 		interval := freshnessInterval
 		if err := f.round(ctx, log, store); err != nil && f.started() != nil {
 			interval = startupInterval
 		}
-		report(f.check() == nil && !f.draining.Load())
 		select {
 		case <-ctx.Done():
 			return

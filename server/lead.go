@@ -21,6 +21,10 @@ const (
 	// attemptTimeout bounds one attempt of a write that may be repeated: a leader that
 	// hangs would otherwise keep it until there is no time left to ask the next one.
 	attemptTimeout = 1500 * time.Millisecond
+	// answerMargin is how long before its caller's deadline a call is answered at the
+	// latest, or a tenth of what is left until then where that is less: at the deadline
+	// the caller's own library ends the call, and does not say what became of it.
+	answerMargin = 100 * time.Millisecond
 )
 
 // An origin is what the first node fixes of a call that the leader runs: it is the
@@ -75,7 +79,7 @@ func (s *Server) lead(ctx context.Context, c *call, r rule, handler grpc.UnaryHa
 	if c.origin, err = originOf(ctx); err != nil {
 		return answer{call: c}, err
 	}
-	trying, cancel := context.WithTimeout(ctx, writeTimeout)
+	trying, cancel := context.WithTimeout(ctx, patienceOf(ctx))
 	defer cancel()
 	if r.runs == asWrite {
 		ctx = trying
@@ -91,9 +95,9 @@ func (s *Server) lead(ctx context.Context, c *call, r rule, handler grpc.UnaryHa
 			if unknown == nil && !u.certain {
 				unknown = u.cause
 			}
-		case unknown != nil && status.Code(statusOf(err)) == codes.Unauthenticated:
-			// The call itself may have ended the key, in an attempt before.
-			return a, s.outcome(c, r, unknown, fmt.Errorf("%w, any more", err))
+		case err != nil && unknown != nil && !a.settled():
+			// An attempt before may have ended the key itself, or be applied yet.
+			return a, c.outcome(r, repeatable, unknown, fmt.Errorf("it is refused now: %s", reason(err)))
 		default:
 			return a, err
 		}
@@ -101,23 +105,33 @@ func (s *Server) lead(ctx context.Context, c *call, r rule, handler grpc.UnaryHa
 			return a, status.Errorf(codes.ResourceExhausted, "the write was not applied: %s", reason(u.cause))
 		}
 		if unknown != nil && !repeatable || u.exhausted {
-			return a, s.outcome(c, r, unknown, u.cause)
+			return a, c.outcome(r, repeatable, unknown, u.cause)
 		}
 		select {
 		case <-trying.Done():
-			return a, s.outcome(c, r, unknown, u.cause)
+			return a, c.outcome(r, repeatable, unknown, u.cause)
 		case <-time.After(retryDelay):
 		}
 	}
 }
 
+// patienceOf is how long a call for the leader may take.
+func patienceOf(ctx context.Context) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return writeTimeout
+	}
+	left := time.Until(deadline)
+	return min(writeTimeout, left-min(answerMargin, left/10))
+}
+
 // outcome words the end of a call that did not come to an answer: for the last cause,
 // and for an earlier one where that leaves open what was done.
-func (s *Server) outcome(c *call, r rule, unknown, last error) error {
+func (c *call) outcome(r rule, repeatable bool, unknown, last error) error {
 	what, look := "call", "look before you repeat it"
 	if r.runs == asWrite {
 		what, look = "write", "read before you repeat it"
-		if s.store.State().RemembersRequests() {
+		if repeatable {
 			look = fmt.Sprintf("repeat it with %s %x, and it is done once", metadataRequestID, c.origin.request[:])
 		}
 	}
@@ -167,7 +181,7 @@ func (s *Server) runAsLeader(ctx context.Context, c *call, handler grpc.UnaryHan
 	state := s.store.State()
 	a, err := s.runAt(ctx, c, state, handler)
 	u := (*undecided)(nil)
-	if err == nil || a.call != nil && a.call.settled || errors.As(err, &u) || rules[methodOf(c.method)].runs != asWrite {
+	if err == nil || a.settled() || errors.As(err, &u) || rules[methodOf(c.method)].runs != asWrite {
 		return a, err
 	}
 	newest, confirmErr := s.newest(ctx)

@@ -35,7 +35,7 @@ func (e *repeated) Error() string {
 
 // recall answers a write that was applied before, whatever its names and rights
 // have come to mean since: by what it came to, and by the request, which is the
-// same. Not every request can be answered so; the others go to their handler,
+// same. How things are now it tells only whoever might make the call now. Not every request can be answered so; the others go to their handler,
 // and the log recognises the repetition.
 func (c *call) recall(m fsm.Memory) (resp any, ok bool, err error) {
 	t := token{c.state.Cluster, c.state.Epoch, m.Revision}.String()
@@ -44,7 +44,7 @@ func (c *call) recall(m fsm.Memory) (resp any, ok bool, err error) {
 		return nil, false, nil
 	}
 	c.settled = true
-	if m.Content != c.content() {
+	if m.Content != 0 && m.Content != c.content() { // 0 of a command from before the level had it
 		return nil, true, invalid("%s %x was used for another request: draw a new one", metadataRequestID, c.origin.request[:])
 	}
 	c.token = t
@@ -95,7 +95,7 @@ func (c *call) answerAgain(id fsm.ID, token string) (resp any, ok bool, err erro
 		resp = &organisationv1.DeleteOrganisationResponse{Token: token}
 	case *organisationv1.CreateProjectRequest:
 		p := &organisationv1.Project{OrganisationId: organisation, Name: req.Name}
-		if found, ok := c.organisation.Project(req.Name); ok && found.ID == id {
+		if found, ok := c.organisation.Project(req.Name); ok && found.ID == id && c.mayLook() {
 			p = projectMessage(c.organisation.ID, found)
 		}
 		resp = &organisationv1.CreateProjectResponse{Project: p, Token: token}
@@ -111,13 +111,28 @@ func (c *call) answerAgain(id fsm.ID, token string) (resp any, ok bool, err erro
 	return resp, true, err
 }
 
+// mayLook reports whether the caller might make the call now, at the call's state.
+func (c *call) mayLook() bool {
+	_, err := c.authorize()
+	return err == nil
+}
+
+// lookAt is the project for whoever might make the call now.
+func (c *call) lookAt(project string) (view, bool) {
+	if !c.mayLook() {
+		return view{}, false
+	}
+	v, err := c.project(project)
+	return v, err == nil
+}
+
 // permissionNameOf is the name that an update led to: its own, or the one that the
 // permission has, if it is still there.
 func (c *call) permissionNameOf(req *permissionsv1.UpdatePermissionRequest, id fsm.ID) string {
 	if req.NewName != "" {
 		return req.NewName
 	}
-	if v, err := c.project(req.ProjectName); err == nil {
+	if v, ok := c.lookAt(req.ProjectName); ok {
 		if p, ok := v.Permission(id.String()); ok {
 			return p.Name
 		}
@@ -129,7 +144,7 @@ func (c *call) roleNameOf(req *permissionsv1.UpdateRoleRequest, id fsm.ID) strin
 	if req.Name != "" {
 		return req.Name
 	}
-	if v, err := c.project(req.ProjectName); err == nil {
+	if v, ok := c.lookAt(req.ProjectName); ok {
 		if r, ok := v.Role(id.String()); ok {
 			return r.Name
 		}
@@ -143,10 +158,10 @@ func (c *call) permissionsOf(req interface {
 	GetProjectName() string
 	GetPermissions() []string
 }) (all []*permissionsv1.Permission) {
-	v, err := c.project(req.GetProjectName())
+	v, look := c.lookAt(req.GetProjectName())
 	for _, name := range req.GetPermissions() {
 		message := &permissionsv1.Permission{Name: name, OrganisationId: c.organisation.ID.String(), ProjectName: req.GetProjectName()}
-		if err == nil {
+		if look {
 			if p, ok := v.Permission(name); ok {
 				message = v.permissionMessage(p)
 			}

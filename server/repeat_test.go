@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -120,6 +121,48 @@ func TestRepetitionsAfterwards(t *testing.T) {
 	w.invalidate(project, k)
 	_, err := w.call(k.withID(t, 0), requests[0])
 	wantCode(t, err, codes.Unauthenticated)
+}
+
+// A repetition is answered by what it was: what has become of things since it tells
+// only who may still look.
+func TestRepetitionsTellNothingNew(t *testing.T) {
+	w := newWorld(newNode(t).ready().localDoor())
+	k := w.key(project, fsm.RoleOwner)
+	do(w.door, w.CreatePermission, &permissionsv1.CreatePermissionRequest{ProjectName: project, Name: "p"})
+	role := do(w.door, w.CreateRole, &permissionsv1.CreateRoleRequest{ProjectName: project, Name: "r"}).Id
+	requests := []proto.Message{
+		&permissionsv1.UpdatePermissionRequest{ProjectName: project, Name: "p", Description: "mine"},
+		&permissionsv1.UpdateRoleRequest{ProjectName: project, Id: role, Description: "mine", Permissions: []string{"p"}},
+		&permissionsv1.CreateRoleRequest{ProjectName: project, Name: "s", Permissions: []string{"p"}},
+	}
+	for i, req := range requests {
+		if _, err := w.call(k.withID(t, i), req); err != nil {
+			t.Fatalf("%T: %v", req, err)
+		}
+	}
+	do(w.door, w.UpdateRole, &permissionsv1.UpdateRoleRequest{ProjectName: project, Id: role, Name: "secret"})
+	do(w.door, w.UpdatePermission, &permissionsv1.UpdatePermissionRequest{ProjectName: project, Name: "p", NewName: "secret"})
+	do(w.door, w.CreatePermission, &permissionsv1.CreatePermissionRequest{ProjectName: project, Name: "p", Description: "secret"})
+	tells := func() (secrets int) {
+		for i, req := range requests {
+			again, err := w.call(k.withID(t, i), req)
+			if err != nil {
+				t.Errorf("%T: %v", req, err)
+			}
+			if strings.Contains(fmt.Sprint(again), "secret") {
+				secrets++
+			}
+		}
+		return secrets
+	}
+	if told := tells(); told != len(requests) {
+		t.Errorf("an owner is told of %d of %d changes", told, len(requests))
+	}
+	owner, _ := w.builtIn().Role(fsm.RoleOwner)
+	w.log.put(t, &fsm.Revoke{Scope: w.builtIn().scope(), Principal: k.principal, URI: w.uri(""), Roles: []fsm.ID{owner.ID}})
+	if told := tells(); told != 0 {
+		t.Errorf("who has lost all rights is told of %d changes", told)
+	}
 }
 
 // A refusal of the log is repeated too. One that did not come that far is judged

@@ -83,10 +83,14 @@ type Server struct {
 	// membership is held while a node is taken in or the level raised.
 	membership sync.Mutex
 	fresh      *freshness
+	draining   atomic.Int32 // reasons to
 	logger     *slog.Logger
 	token      atomic.Pointer[stateToken] // of the newest state that was answered from
 	swept      chan struct{}              // wakes the sweeper
-	health     *health.Server
+	reads      atomic.Int64               // that wait for a newer state
+
+	healthMu sync.Mutex // held while ready is looked at and health told
+	health   *health.Server
 
 	publicReceives chan struct{} // holds one for each call that receivePublic let in
 	strangers      chan struct{} // holds one for each call with an unknown key
@@ -117,7 +121,7 @@ func New(cfg Config) *Server {
 	if s.cluster != nil {
 		s.nodeID = s.cluster.ID()
 	}
-	s.setHealth(false)
+	s.setHealth()
 	return s
 }
 
@@ -143,7 +147,8 @@ func (s *Server) Run(ctx context.Context) {
 	if s.cluster != nil {
 		background.Go(func() { s.raiseLevels(ctx) })
 	}
-	s.fresh.run(ctx, s.log, s.store, s.setHealth)
+	background.Go(func() { s.watchHealth(ctx) })
+	s.fresh.run(ctx, s.log, s.store)
 	background.Wait()
 }
 
@@ -151,7 +156,7 @@ func (s *Server) Run(ctx context.Context) {
 // heard from the leader since it started, not longer ago than the staleness
 // bound, and it is not draining.
 func (s *Server) Ready() error {
-	if s.fresh.draining.Load() {
+	if s.draining.Load() > 0 {
 		return unavailable("this node is shutting down: ask another one")
 	}
 	return s.fresh.check()
@@ -160,19 +165,40 @@ func (s *Server) Ready() error {
 // Drain makes the server not ready, so that load balancers turn away. Calls are
 // still answered.
 func (s *Server) Drain() {
-	s.fresh.draining.Store(true)
-	s.health.Shutdown()
+	s.draining.Add(1)
+	s.setHealth()
 }
 
-// Resume takes Drain back.
+// Resume takes a Drain back.
 func (s *Server) Resume() {
-	s.fresh.draining.Store(false)
-	s.health.Resume()
+	s.draining.Add(-1)
+	s.setHealth()
 }
 
-func (s *Server) setHealth(ready bool) {
+// watchHealth tells the health service when the server becomes ready, or too old to
+// be, until the context ends.
+func (s *Server) watchHealth(ctx context.Context) {
+	ready := false
+	for tick := time.NewTicker(healthInterval); ; {
+		if now := s.Ready() == nil; now != ready {
+			ready = now
+			s.setHealth()
+		}
+		select {
+		case <-ctx.Done():
+			tick.Stop()
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// setHealth makes the health service say what Ready does.
+func (s *Server) setHealth() {
+	s.healthMu.Lock()
+	defer s.healthMu.Unlock()
 	status := healthpb.HealthCheckResponse_NOT_SERVING
-	if ready {
+	if s.Ready() == nil {
 		status = healthpb.HealthCheckResponse_SERVING
 	}
 	for _, service := range []string{

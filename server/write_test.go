@@ -97,15 +97,21 @@ func TestWriteGivesUp(t *testing.T) {
 			if took := time.Since(start); took != writeTimeout {
 				t.Errorf("%T gave up after %v", req, took)
 			}
-			ctx, cancel := context.WithTimeout(d.ctx, 220*time.Millisecond)
-			start = time.Now()
-			d.refuse(t, ctx, req, codes.Unavailable, "was not applied", "retry")
-			if took := time.Since(start); took != 220*time.Millisecond {
-				t.Errorf("%T with a deadline gave up after %v", req, took)
+			// Before the caller's deadline, at which its own library would answer.
+			for deadline, want := range map[time.Duration]time.Duration{
+				220 * time.Millisecond: 198 * time.Millisecond,
+				3 * time.Second:        3*time.Second - answerMargin,
+			} {
+				ctx, cancel := context.WithTimeout(d.ctx, deadline)
+				start = time.Now()
+				d.refuse(t, ctx, req, codes.Unavailable, "was not applied", "retry")
+				if took := time.Since(start); took != want {
+					t.Errorf("%T with a deadline after %s gave up after %v, want %s", req, deadline, took, want)
+				}
+				cancel()
 			}
-			cancel()
 			// A deadline far away does not keep a write at it for ever.
-			ctx, cancel = context.WithTimeout(d.ctx, time.Hour)
+			ctx, cancel := context.WithTimeout(d.ctx, time.Hour)
 			start = time.Now()
 			d.refuse(t, ctx, req, codes.Unavailable, "was not applied")
 			if took := time.Since(start); took != writeTimeout {

@@ -17,6 +17,8 @@ import (
 const (
 	minRootKey   = 32 // characters
 	pollInterval = 10 * time.Millisecond
+	// againInterval is the wait before a first command that failed is tried again.
+	againInterval = 200 * time.Millisecond
 	// initialiseTimeout is how long a node that is told to end goes on with the first
 	// command of its cluster.
 	initialiseTimeout = 5 * time.Second
@@ -95,7 +97,8 @@ func (n *Node) initialiseAsLeader(ctx context.Context) error {
 	}
 	if coordinator != n.cluster.ID() {
 		if _, err := n.cluster.Transfer(ctx, coordinator); err != nil {
-			n.logger.Info("waiting for the node that starts the cluster", "node_id", coordinator, "reason", err)
+			return n.again(ctx, fmt.Sprintf("node %s, which starts the cluster, has to lead: %v; if it is lost for good, nothing has begun yet: "+
+				"remove the data folders of all nodes and start them again", coordinator, err))
 		}
 		return nil
 	}
@@ -115,13 +118,21 @@ func (n *Node) initialise(ctx context.Context) error {
 		return failure
 	}
 	if err != nil {
-		n.logger.Info("the first command is tried again", "reason", err)
-		return nil
+		return n.again(ctx, err.Error())
 	}
 	if failed := result.(fsm.Result).Err; failed != nil {
 		return failed
 	}
 	return nil
+}
+
+// again waits before the next attempt, and logs why there is one when that is new.
+func (n *Node) again(ctx context.Context, reason string) error {
+	if reason != n.waitsFor {
+		n.waitsFor = reason
+		n.logger.Warn("the cluster is not initialised yet; it is tried again", "reason", reason)
+	}
+	return sleep(ctx, againInterval)
 }
 
 // drawFirst makes the first command, and the root key if none was given.

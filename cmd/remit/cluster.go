@@ -113,6 +113,8 @@ func wordCluster(err error) error {
 		return fmt.Errorf("%w: %w", server.ErrUnreachable, err)
 	case errors.Is(err, cluster.ErrRefused):
 		return status.Error(codes.FailedPrecondition, err.Error())
+	case errors.Is(err, cluster.ErrMayBeMade):
+		return fmt.Errorf("%w: %w", server.ErrMayBeMade, err)
 	case errors.Is(err, cluster.ErrNotLeader):
 		return fmt.Errorf("%w: %w", server.ErrNotApplied, err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

@@ -84,13 +84,14 @@ type Node struct {
 	http                       *http.Server
 	grpc, api                  *grpc.Server // for clients, and for calls that other nodes pass on
 
-	stop    context.CancelFunc // of what runs in the background
-	running sync.WaitGroup
-	serving chan error // the first server that ended by itself
-	formed  bool       // by OpenNode
-	first   []byte     // the cluster's first command, once this process has made it
-	drawn   string     // the root key in it, if it was drawn
-	rootKey string     // the same, once it holds
+	stop     context.CancelFunc // of what runs in the background
+	running  sync.WaitGroup
+	serving  chan error // the first server that ended by itself
+	formed   bool       // by OpenNode
+	first    []byte     // the cluster's first command, once this process has made it
+	drawn    string     // the root key in it, if it was drawn
+	waitsFor string     // why there is no such command yet
+	rootKey  string     // the same, once it holds
 }
 
 // OpenNode opens a node and serves. A cluster of one is ready when it returns; any
