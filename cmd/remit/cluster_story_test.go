@@ -27,7 +27,7 @@ func TestClusterStory(t *testing.T) {
 	choose := func(n *fleetNode) { chosen.Store(n) }
 	leader := f.leader(f.nodes[0])
 	choose(f.other(leader))
-	o := openOffice(t, 4, func() permissionsv1.PermissionsServiceClient { return chosen.Load().client() })
+	o := openOffice(t, 4, func(int) *fleetNode { return chosen.Load() })
 
 	for range 2 {
 		replica := f.start(f.add("--replica"))
