@@ -193,12 +193,14 @@ func (c *clerk) heldAt(ctx context.Context, node permissionsv1.PermissionsServic
 	return held
 }
 
-// An office is several clerks at work.
+// An office is several clerks at work, and readers who ask what they have come to.
 type office struct {
 	t       testing.TB
 	clerks  []*clerk
+	readers []*atomic.Int64 // how many answers each has had
 	stop    chan struct{}
 	running sync.WaitGroup
+	ctx     context.Context // of all calls
 	cancel  context.CancelFunc
 }
 
@@ -216,7 +218,8 @@ func openOffice(t testing.TB, clerks int, at func(clerk int) *fleetNode) *office
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*patience)
-	o := &office{t: t, stop: make(chan struct{}), cancel: cancel}
+	o := &office{t: t, stop: make(chan struct{}), ctx: ctx, cancel: cancel}
+	t.Cleanup(func() { cancel(); o.running.Wait() })
 	for i := range clerks {
 		c := &clerk{t: t, number: i, rng: rand.New(rand.NewPCG(uint64(i), 1)), held: map[string]bool{}}
 		c.own = func() permissionsv1.PermissionsServiceClient { return at(i).client() }
@@ -224,16 +227,59 @@ func openOffice(t testing.TB, clerks int, at func(clerk int) *fleetNode) *office
 		o.clerks = append(o.clerks, c)
 		o.running.Go(func() { c.work(ctx, o.stop) })
 	}
-	t.Cleanup(cancel)
 	return o
 }
 
-// moreFrom waits until each clerk has made some changes more.
+// readAt lets a reader ask a node with full consistency, again and again, for what was
+// granted before. It must see no error.
+func (o *office) readAt(node *fleetNode) {
+	o.t.Helper()
+	client := node.client()
+	_, err := client.GrantUserPermissionsAndRolesOnResource(o.ctx, &permissionsv1.GrantUserPermissionsAndRolesOnResourceRequest{
+		ProjectName: project, UserId: "reader", ResourceUri: "/readers", Permissions: []string{clerkPermission},
+	})
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	answers := &atomic.Int64{}
+	o.readers = append(o.readers, answers)
+	o.running.Go(func() {
+		pace := time.NewTicker(5 * time.Millisecond)
+		defer pace.Stop()
+		for {
+			select {
+			case <-o.stop:
+				return
+			case <-pace.C:
+			}
+			ctx, cancel := context.WithTimeout(o.ctx, patience)
+			answer, err := client.Check(ctx, &permissionsv1.CheckPermissionRequest{
+				ProjectName: project, PrincipalId: "reader", ResourceUris: []string{"/readers"}, Permissions: []string{clerkPermission},
+				Consistency: permissionsv1.Consistency_FULLY_CONSISTENT,
+			})
+			cancel()
+			switch {
+			case o.ctx.Err() != nil:
+				return
+			case err != nil || !answer.Passed:
+				o.t.Errorf("a read at %s: passed %t, %v", node.name, answer.GetPassed(), err)
+			}
+			answers.Add(1)
+		}
+	})
+}
+
+// moreFrom waits until each clerk has made some changes more, and each reader has had
+// as many answers.
 func (o *office) moreFrom(t testing.TB, more int64) {
 	t.Helper()
 	for _, c := range o.clerks {
 		target := c.acknowledged.Load() + more
 		eventually(t, "the clerks work", func() bool { return c.acknowledged.Load() >= target })
+	}
+	for _, answers := range o.readers {
+		target := answers.Load() + more
+		eventually(t, "the readers read", func() bool { return answers.Load() >= target })
 	}
 }
 
@@ -253,7 +299,7 @@ func (o *office) begun() (changes []int64) {
 	return changes
 }
 
-// close lets the clerks finish.
+// close lets the clerks and readers finish.
 func (o *office) close() {
 	o.t.Helper()
 	close(o.stop)
