@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -22,12 +21,10 @@ func TestClusterStory(t *testing.T) {
 	f := newFleet(t, 3, "--log-level", "info", "--snapshot-threshold", "200", "--snapshot-interval", "200ms", "--trailing-logs", "100")
 	f.form(rand.Perm(3))
 
-	// The clerks write to the node that is chosen for them, whatever happens to others.
-	var chosen atomic.Pointer[fleetNode]
-	choose := func(n *fleetNode) { chosen.Store(n) }
+	// The clerks work at a node to which nothing happens.
 	leader := f.leader(f.nodes[0])
-	choose(f.other(leader))
-	o := openOffice(t, 4, func(int) *fleetNode { return chosen.Load() })
+	witness := f.other(leader)
+	o := openOffice(t, 4, func(int) *fleetNode { return witness })
 
 	for range 2 {
 		replica := f.start(f.add("--replica"))
@@ -38,7 +35,6 @@ func TestClusterStory(t *testing.T) {
 	expectMembers(t, leader, 3, 2)
 
 	leader.kill()
-	witness := chosen.Load()
 	newLeader := f.leader(witness)
 	o.moreFrom(t, 50)
 	f.start(leader).ready()
@@ -69,8 +65,13 @@ func TestClusterStory(t *testing.T) {
 	}
 	o.moreFrom(t, 50)
 
-	backup := filepath.Join(t.TempDir(), "backup")
-	witness.must("snapshot", "save", backup)
+	backups := t.TempDir()
+	underLoad, final := filepath.Join(backups, "under-load"), filepath.Join(backups, "final")
+	least := o.acknowledged()
+	witness.must("snapshot", "save", underLoad)
+	most := o.begun()
+	t.Logf("a backup was taken between %v and %v changes of the clerks", least, most)
+	o.moreFrom(t, 10)
 	o.close()
 	for _, n := range f.nodes {
 		o.audit(n.client())
@@ -79,17 +80,20 @@ func TestClusterStory(t *testing.T) {
 		t.Errorf("verify says %s", report)
 	}
 
-	// The backup, which was taken while the clerks worked, becomes the data of a new
-	// cluster, all nodes of which agree.
-	backup = filepath.Join(t.TempDir(), "final")
-	witness.must("snapshot", "save", backup)
+	// Backups become the data of a new cluster, all nodes of which agree: first the one
+	// that was taken while the clerks worked, then one of all that they did.
+	witness.must("snapshot", "save", final)
 	other := newFleet(t, 3)
 	other.form(inOrder(3))
 	old, err := other.nodes[0].client().CreatePermission(t.Context(), &permissionsv1.CreatePermissionRequest{ProjectName: project, Name: "only.before"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	other.nodes[1].must("snapshot", "restore", backup, "--yes")
+	other.nodes[1].must("snapshot", "restore", underLoad, "--yes")
+	for _, n := range other.nodes {
+		o.auditCut(n.client(), least, most)
+	}
+	other.nodes[1].must("snapshot", "restore", final, "--yes")
 	for _, n := range other.nodes {
 		o.audit(n.client())
 		_, err := n.client().GetPermission(t.Context(), &permissionsv1.GetPermissionRequest{ProjectName: project, Name: "only.before", Consistency: permissionsv1.Consistency_FULLY_CONSISTENT})
