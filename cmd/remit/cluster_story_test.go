@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -21,10 +22,18 @@ func TestClusterStory(t *testing.T) {
 	f := newFleet(t, 3, "--log-level", "info", "--snapshot-threshold", "200", "--snapshot-interval", "200ms", "--trailing-logs", "100")
 	f.form(rand.Perm(3))
 
-	// The clerks work at a node to which nothing happens.
+	// The clerks work at a node to which nothing happens; two of them are sent elsewhere
+	// for a while.
 	leader := f.leader(f.nodes[0])
 	witness := f.other(leader)
-	o := openOffice(t, 4, func(int) *fleetNode { return witness })
+	var places [4]atomic.Pointer[fleetNode]
+	send := func(to *fleetNode, clerks ...int) {
+		for _, clerk := range clerks {
+			places[clerk].Store(to)
+		}
+	}
+	send(witness, 0, 1, 2, 3)
+	o := openOffice(t, len(places), func(clerk int) *fleetNode { return places[clerk].Load() })
 
 	for range 2 {
 		replica := f.start(f.add("--replica"))
@@ -39,12 +48,20 @@ func TestClusterStory(t *testing.T) {
 	o.moreFrom(t, 50)
 	f.start(leader).ready()
 
-	// A follower leaves for good, and comes back as a new node on an empty folder.
+	// A follower leaves for good, with clerks at it until it has ended, and comes back as a
+	// new node on an empty folder.
 	leaving := f.other(newLeader, witness, f.nodes[3], f.nodes[4])
+	send(leaving, 2, 3)
+	o.moreFrom(t, 10)
 	leaving.must("leave")
 	if code := leaving.exits(); code != 0 {
 		t.Errorf("a node that left ended with %d", code)
 	}
+	for _, c := range o.clerks[2:] {
+		eventually(t, "the clerks find that the node has ended", func() bool { return c.refused.Load() > 0 })
+	}
+	send(witness, 2, 3)
+	o.moreFrom(t, 2)
 	expectMembers(t, newLeader, 2, 2)
 	refused := f.start(leaving)
 	if message := refused.refuses(); !strings.Contains(message, "left") {
@@ -73,6 +90,11 @@ func TestClusterStory(t *testing.T) {
 	t.Logf("a backup was taken between %v and %v changes of the clerks", least, most)
 	o.moreFrom(t, 10)
 	o.close()
+	for _, c := range o.clerks {
+		if c.disconnected > 0 {
+			t.Errorf("clerk %d saw %d errors of the connection that do not say what became of its change", c.number, c.disconnected)
+		}
+	}
 	for _, n := range f.nodes {
 		o.audit(n.client())
 	}
