@@ -42,6 +42,7 @@ func TestClusterStory(t *testing.T) {
 		replica.ready()
 	}
 	expectMembers(t, leader, 3, 2)
+	expectReads(t, witness, f.nodes[3])
 
 	leader.kill()
 	newLeader := f.leader(witness)
@@ -134,6 +135,54 @@ func TestClusterStory(t *testing.T) {
 	}
 	f.end()
 	other.end()
+}
+
+// expectReads makes changes at one node and asks another about each at once, in every
+// mode: with the change's token, or with full consistency, the answer has the
+// change. By default it may be older, for a while.
+func expectReads(t *testing.T, writer, reader *fleetNode) {
+	t.Helper()
+	for _, mode := range []permissionsv1.Consistency{
+		permissionsv1.Consistency_CONSISTENCY_UNSPECIFIED, permissionsv1.Consistency_AT_LEAST_AS_FRESH, permissionsv1.Consistency_FULLY_CONSISTENT,
+	} {
+		expect := func(want bool, token string) {
+			t.Helper()
+			request := &permissionsv1.CheckPermissionRequest{
+				ProjectName: project, PrincipalId: "reader", ResourceUris: []string{"/reads"}, Permissions: []string{clerkPermission}, Consistency: mode,
+			}
+			if mode == permissionsv1.Consistency_AT_LEAST_AS_FRESH {
+				request.Token = token
+			}
+			passes := func() bool {
+				answer, err := reader.client().Check(t.Context(), request)
+				if err != nil {
+					t.Fatalf("%s at %s: %v", mode, reader.name, err)
+				}
+				return answer.Passed
+			}
+			if mode == permissionsv1.Consistency_CONSISTENCY_UNSPECIFIED {
+				eventually(t, "a read by default sees a change", func() bool { return passes() == want })
+			} else if passes() != want {
+				t.Errorf("%s at %s: passed %t, want %t", mode, reader.name, !want, want)
+			}
+		}
+		for range 10 {
+			granted, err := writer.client().GrantUserPermissionsAndRolesOnResource(t.Context(), &permissionsv1.GrantUserPermissionsAndRolesOnResourceRequest{
+				ProjectName: project, UserId: "reader", ResourceUri: "/reads", Permissions: []string{clerkPermission},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			expect(true, granted.Token)
+			revoked, err := writer.client().RevokeUserPermissionsAndRolesOnResource(t.Context(), &permissionsv1.RevokeUserPermissionsAndRolesOnResourceRequest{
+				ProjectName: project, UserId: "reader", ResourceUri: "/reads", Permissions: []string{clerkPermission},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			expect(false, revoked.Token)
+		}
+	}
 }
 
 // expectMembers waits until a node lists so many healthy members of each kind.
