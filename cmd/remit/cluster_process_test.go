@@ -44,19 +44,25 @@ type fleetNode struct {
 	seeds    []*fleetNode // whom it looks for; all nodes of the fleet if nil
 
 	mu        sync.Mutex
-	connected *process // that api is a client of
-	api       permissionsv1.PermissionsServiceClient
+	connected *process // that clients are connected to
+	clients   map[string]permissionsv1.PermissionsServiceClient
 }
 
 // client returns a client of the newest process with the root key, over one
 // connection. The node must serve.
-func (n *fleetNode) client() permissionsv1.PermissionsServiceClient {
+func (n *fleetNode) client() permissionsv1.PermissionsServiceClient { return n.clientWith(rootKey) }
+
+// clientWith is client with another key.
+func (n *fleetNode) clientWith(key string) permissionsv1.PermissionsServiceClient {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.connected != n.process {
-		n.connected, n.api = n.process, n.process.client(rootKey)
+		n.connected, n.clients = n.process, map[string]permissionsv1.PermissionsServiceClient{}
 	}
-	return n.api
+	if n.clients[key] == nil {
+		n.clients[key] = n.process.client(key)
+	}
+	return n.clients[key]
 }
 
 // newFleet makes nodes that are not started yet.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
 	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
@@ -111,7 +113,9 @@ func (h *history) add(o porcupine.Operation) {
 }
 
 // write counts the register up by one, sending the same request until it is
-// answered: then the write has taken effect once, at some time in between.
+// answered: then the write has taken effect once, at some time in between. Without
+// an answer it may take effect at any time, or never, which is as good as later than
+// all else.
 func (h *history) write(ctx context.Context, client int, r *register, api func() permissionsv1.PermissionsServiceClient) error {
 	value := r.started.Add(1)
 	operation := porcupine.Operation{ClientId: client, Input: registerInput{r.number, true, value}, Call: h.now()}
@@ -129,6 +133,8 @@ func (h *history) write(ctx context.Context, client int, r *register, api func()
 			return nil
 		}
 		if ctx.Err() != nil {
+			operation.Return = math.MaxInt64
+			h.add(operation)
 			return err
 		}
 	}
@@ -214,4 +220,55 @@ func (h *history) fits(t testing.TB) bool {
 		t.Fatal("porcupine came to no result in time")
 	}
 	return result == porcupine.Ok
+}
+
+// A hungNode answers some writes. At the one after them, its client is told to end.
+type hungNode struct {
+	permissionsv1.PermissionsServiceClient
+	answers int
+	end     context.CancelFunc
+}
+
+// GrantUserPermissionsAndRolesOnResource answers while it does.
+func (n *hungNode) GrantUserPermissionsAndRolesOnResource(ctx context.Context, _ *permissionsv1.GrantUserPermissionsAndRolesOnResourceRequest, _ ...grpc.CallOption) (*permissionsv1.GrantUserPermissionsAndRolesOnResourceResponse, error) {
+	if n.answers == 0 {
+		n.end()
+		return nil, ctx.Err()
+	}
+	n.answers--
+	return &permissionsv1.GrantUserPermissionsAndRolesOnResourceResponse{}, nil
+}
+
+// TestHistoryWithOpenWrite ends a client in the middle of a write: reads may see the
+// write or not, and once one has seen it, all later ones must.
+func TestHistoryWithOpenWrite(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		read []int64
+		fits bool
+	}{
+		{[]int64{1, 1}, true},
+		{[]int64{1, 2}, true},
+		{[]int64{2, 2}, true},
+		{[]int64{2, 1}, false},
+		{[]int64{0, 1}, false},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		h, r, node := newHistory(), &register{}, &hungNode{answers: 1, end: cancel}
+		client := h.client()
+		for ctx.Err() == nil {
+			_ = h.write(ctx, client, r, func() permissionsv1.PermissionsServiceClient { return node })
+		}
+		now := h.now()
+		for _, value := range c.read {
+			h.add(porcupine.Operation{ClientId: h.client(), Input: registerInput{}, Output: value, Call: now + 1, Return: now + 2})
+			now += 2
+		}
+		if stale := h.staleRead() != nil; stale == c.fits {
+			t.Errorf("reads of %d: one is stale: %t", c.read, stale)
+		}
+		if h.fits(t) != c.fits {
+			t.Errorf("reads of %d fit: %t", c.read, !c.fits)
+		}
+	}
 }

@@ -5,8 +5,6 @@ import (
 	"crypto/tls"
 	"slices"
 	"testing"
-
-	permissionsv1 "github.com/remit-io/remit/proto/permissions/v1"
 )
 
 // TestCertificatesAreReplaced replaces the certificates of a cluster that is written
@@ -23,7 +21,7 @@ func TestCertificatesAreReplaced(t *testing.T) {
 	follower := f.other(leader)
 	third := f.other(leader, follower)
 	before := term(t, leader)
-	o := openOffice(t, 2, func() permissionsv1.PermissionsServiceClient { return follower.client() })
+	o := openOffice(t, 2, func(int) *fleetNode { return follower })
 
 	for _, n := range f.nodes {
 		old.node(n.name+"-renewed", "--id", n.kept("node-id"))
@@ -69,11 +67,7 @@ func TestCertificatesAreReplaced(t *testing.T) {
 	}
 	o.moreFrom(t, 3)
 	o.close()
-	for _, c := range o.clerks {
-		if c.again > 0 {
-			t.Errorf("clerk %d saw %d errors", c.number, c.again)
-		}
-	}
+	o.sawNoError()
 	if now := term(t, leader); now != before {
 		t.Errorf("term %d, %d before: a leader was lost", now, before)
 	}
