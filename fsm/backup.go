@@ -63,6 +63,15 @@ func (s *State) Restoring() (id ID, size, received uint64, ok bool) {
 	return s.restore.id, s.restore.size, s.restore.received, true
 }
 
+// Parsed returns what is closed once the backup of this id has been parsed, for which
+// its commit waits; nil while some of it is missing.
+func (s *State) Parsed(id ID) <-chan struct{} {
+	if s.restore == nil || s.restore.id != id || s.restore.parse == nil {
+		return nil
+	}
+	return s.restore.parse.done
+}
+
 // Backup returns the state without what a restore ignores: the memory of requests
 // and the backup that is being restored.
 func (s *State) Backup() *State {

@@ -294,9 +294,16 @@ func TestParsing(t *testing.T) {
 	if err := m.store.State().Refuses(commands[last]); err == nil {
 		t.Error("a commit before anything is not refused")
 	}
+	m.play(commands[0])
+	if m.store.State().Parsed(backupID) != nil {
+		t.Error("a backup is parsed of which nothing is there")
+	}
 	m.play(commands[:last]...)
 	parse := m.store.State().restore.parse
-	<-parse.done
+	<-m.store.State().Parsed(backupID)
+	if parse.sum != sha256.Sum256(data) || m.store.State().Parsed(ID{1}) != nil {
+		t.Error("it is said to be parsed and is not, or another is")
+	}
 	m.must(&Sweep{m.scope, 1})
 	if m.store.State().restore.parse != parse || parse.abandoned.Load() {
 		t.Error("the next command began anew")

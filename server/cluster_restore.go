@@ -2,10 +2,19 @@ package server
 
 import (
 	"context"
+	"time"
 
 	"github.com/remit-io/remit/fsm"
 	clusterv1 "github.com/remit-io/remit/proto/cluster/v1"
 )
+
+// answerTime is what a commit that waits leaves of its time for the way back of the
+// answer: to a node that passed it on, none would leave open what became of it.
+const answerTime = 250 * time.Millisecond
+
+// StillReading is in the answer to a commit whose backup has not been read to its end,
+// which may take minutes. The commit is to be sent again.
+const StillReading = "the backup is still being read"
 
 // BeginRestore starts to replace the whole state by a snapshot.
 func (s *Server) BeginRestore(ctx context.Context, req *clusterv1.BeginRestoreRequest) (*clusterv1.BeginRestoreResponse, error) {
@@ -39,12 +48,44 @@ func (s *Server) CommitRestore(ctx context.Context, req *clusterv1.CommitRestore
 	if len(req.Sha256) != 32 {
 		return nil, invalid("a SHA-256 of %d bytes: send the 32 of the whole snapshot", len(req.Sha256))
 	}
+	if err := awaitParsed(ctx, callOf(ctx).state, id); err != nil {
+		return nil, err
+	}
 	revision, err := s.writeAt(ctx, &fsm.CommitRestore{ID: id, SHA256: [32]byte(req.Sha256), Epoch: callOf(ctx).origin.seed.id("epoch")})
 	if err != nil {
 		return nil, err
 	}
 	// A repetition began no epoch of its own, so the state says which it is.
 	return &clusterv1.CommitRestoreResponse{Revision: revision, Epoch: s.store.State().Epoch.String()}, nil
+}
+
+// awaitParsed waits until the backup has been parsed. To try its commit on a state
+// waits for that too, but longer than the caller, or a node that ends, may want to.
+func awaitParsed(ctx context.Context, state *fsm.State, id fsm.ID) error {
+	parsed := state.Parsed(id)
+	if parsed == nil || closed(parsed) {
+		return nil // the command says what is wrong
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-answerTime))
+		defer cancel()
+	}
+	select {
+	case <-parsed:
+		return nil
+	case <-ctx.Done():
+		return certainly(StillReading)
+	}
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 func restoreID(text string) (fsm.ID, error) {
