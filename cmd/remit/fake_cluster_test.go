@@ -32,6 +32,8 @@ type fakeCluster struct {
 	ids      map[string]bool
 	lose     int
 	sum      [32]byte
+	// What its calls come to, if set.
+	chunk, commit func(context.Context) error
 }
 
 func (f *fakeCluster) ListMembers(context.Context, *clusterv1.ListMembersRequest) (*clusterv1.ListMembersResponse, error) {
@@ -111,6 +113,9 @@ func (f *fakeCluster) BeginRestore(_ context.Context, r *clusterv1.BeginRestoreR
 }
 
 func (f *fakeCluster) RestoreChunk(ctx context.Context, r *clusterv1.RestoreChunkRequest) (*clusterv1.RestoreChunkResponse, error) {
+	if f.chunk != nil {
+		return nil, f.chunk(ctx)
+	}
 	first, err := f.once(ctx)
 	if first {
 		if r.GetOffset() != uint64(f.restored.Len()) || r.GetRestoreId() != fmt.Sprint("restore of ", len(f.snapshot)) {
@@ -122,6 +127,9 @@ func (f *fakeCluster) RestoreChunk(ctx context.Context, r *clusterv1.RestoreChun
 }
 
 func (f *fakeCluster) CommitRestore(ctx context.Context, r *clusterv1.CommitRestoreRequest) (*clusterv1.CommitRestoreResponse, error) {
+	if f.commit != nil {
+		return nil, f.commit(ctx)
+	}
 	_, err := f.once(ctx)
 	f.sum = [32]byte(r.GetSha256())
 	return &clusterv1.CommitRestoreResponse{Revision: 77, Epoch: "new-epoch"}, err
