@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -26,6 +27,8 @@ type fakeCluster struct {
 	steps     []string // of Join and Leave
 	failAfter error    // how a stream ends
 	snapshot  []byte
+	saving    func()       // called when a snapshot is saved, if set
+	saved     atomic.Int64 // bytes of snapshots that went out
 	digests   *clusterv1.VerifyResponse
 	// A restore: what came, by request id, and how often each call's answer is lost.
 	restored bytes.Buffer
@@ -81,10 +84,14 @@ func (f *fakeCluster) Demote(_ context.Context, r *clusterv1.DemoteRequest) (*cl
 }
 
 func (f *fakeCluster) SaveSnapshot(_ *clusterv1.SaveSnapshotRequest, stream grpc.ServerStreamingServer[clusterv1.SaveSnapshotResponse]) error {
+	if f.saving != nil {
+		f.saving()
+	}
 	for piece := range bytes.Lines(f.snapshot) {
 		if err := stream.Send(&clusterv1.SaveSnapshotResponse{Data: piece}); err != nil {
 			return err
 		}
+		f.saved.Add(int64(len(piece)))
 	}
 	return f.failAfter
 }
