@@ -38,7 +38,8 @@ type batch struct {
 	ownsOrganisations, ownsKeys, ownsSweeps, ownsRequests bool
 	// checkpoint says that the state is to be published as it is, and kept.
 	checkpoint bool
-	// changed says that the command at hand changes something though it fails.
+	// changed says that the command at hand has to fail in the log, since it changes
+	// something though it fails.
 	changed bool
 }
 

@@ -33,7 +33,7 @@ type RestoreChunk struct {
 }
 
 // CommitRestore replaces the content of the state by the backup's, and begins a
-// new epoch.
+// new epoch. One that is not whole, or cannot become right, it ends the restore of.
 type CommitRestore struct {
 	ID     ID       `msgpack:"id"`
 	SHA256 [32]byte `msgpack:"sha256"` // of the whole backup
@@ -61,6 +61,15 @@ func (s *State) Restoring() (id ID, size, received uint64, ok bool) {
 		return ID{}, 0, 0, false
 	}
 	return s.restore.id, s.restore.size, s.restore.received, true
+}
+
+// Parsed returns what is closed once the backup of this id has been parsed, for which
+// its commit waits; nil while some of it is missing.
+func (s *State) Parsed(id ID) <-chan struct{} {
+	if s.restore == nil || s.restore.id != id || s.restore.parse == nil {
+		return nil
+	}
+	return s.restore.parse.done
 }
 
 // Backup returns the state without what a restore ignores: the memory of requests
@@ -232,6 +241,9 @@ func (c *CommitRestore) apply(b *batch) Result {
 	case c.Epoch == (ID{}) || c.Epoch == b.state.Epoch:
 		return failed(errorf(CodeInvalidArgument, "a restore begins a new epoch: draw one"))
 	case g.received < g.size:
+		// Refuses keeps those out of the log who commit too early. What gets here is the
+		// cluster's own, to end a restore that nobody goes on with.
+		b.state.restore = nil
 		return failed(errorf(CodeFailedPrecondition, "%d of the backup's %d bytes have arrived: send the rest", g.received, g.size))
 	}
 	g.parse.wait()

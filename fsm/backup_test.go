@@ -184,7 +184,6 @@ func TestChunks(t *testing.T) {
 	stays(chunk(4, "efghijk"), CodeInvalidArgument, "7 bytes at 4 is beyond the backup's 10 bytes")
 	stays(chunk(1<<64-1, "xy"), CodeInvalidArgument, "beyond")
 	stays(root(&RestoreChunk{ID{1}, 4, []byte("e")}), CodeFailedPrecondition, "another was begun")
-	stays(root(&CommitRestore{backupID, [32]byte{}, newEpoch}), CodeFailedPrecondition, "4 of the backup's 10 bytes have arrived")
 	stays(root(&CommitRestore{ID{1}, [32]byte{}, newEpoch}), CodeFailedPrecondition, "another was begun")
 	stays(root(&CommitRestore{backupID, [32]byte{}, ID{}}), CodeInvalidArgument, "new epoch")
 	stays(root(&CommitRestore{backupID, [32]byte{}, m.store.State().Epoch}), CodeInvalidArgument, "new epoch")
@@ -198,6 +197,38 @@ func TestChunks(t *testing.T) {
 	m.mustBy(root(&BeginRestore{ID{1}, 3}))
 	if id, size, n, _ := m.store.State().Restoring(); id != (ID{1}) || size != 3 || n != 0 {
 		t.Errorf("begun again, %s has %d of %d bytes", id, n, size)
+	}
+}
+
+// TestEarlyCommit: whoever commits too early is refused before the log. In the log
+// such a commit ends the restore: that is how the cluster itself ends one that nobody
+// goes on with.
+func TestEarlyCommit(t *testing.T) {
+	for arrived := range 2 {
+		m := newTenancy(t)
+		m.mustBy(by(rootID, &BeginRestore{backupID, 10}))
+		if arrived > 0 {
+			m.mustBy(by(rootID, &RestoreChunk{backupID, 0, []byte("a")}))
+		}
+		before := m.store.State()
+		part := fmt.Sprintf("%d of the backup's 10 bytes have arrived: send the rest", arrived)
+		commit := &CommitRestore{ID: backupID, Epoch: newEpoch}
+		if err := before.Refuses(by(rootID, commit)); err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("an operator's comes to %v before the log, want %q", err, part)
+		}
+		if before.restore == nil {
+			t.Error("to ask changed something")
+		}
+		if r := m.play(byCluster(commit))[0]; r.Err == nil || r.Err.Code != CodeFailedPrecondition || !strings.Contains(r.Err.Message, part) {
+			t.Errorf("the cluster's came to %+v, want %q", r, part)
+		}
+		if _, _, _, ok := m.store.State().Restoring(); ok {
+			t.Error("the backup is still being restored")
+		}
+		if !bytes.Equal(content(t, m.store.State()), content(t, before)) {
+			t.Error("something else changed")
+		}
+		m.refuses(by(rootID, &RestoreChunk{backupID, uint64(arrived), []byte("b")}), CodeFailedPrecondition, "its restore has ended")
 	}
 }
 
@@ -263,9 +294,16 @@ func TestParsing(t *testing.T) {
 	if err := m.store.State().Refuses(commands[last]); err == nil {
 		t.Error("a commit before anything is not refused")
 	}
+	m.play(commands[0])
+	if m.store.State().Parsed(backupID) != nil {
+		t.Error("a backup is parsed of which nothing is there")
+	}
 	m.play(commands[:last]...)
 	parse := m.store.State().restore.parse
-	<-parse.done
+	<-m.store.State().Parsed(backupID)
+	if parse.sum != sha256.Sum256(data) || m.store.State().Parsed(ID{1}) != nil {
+		t.Error("it is said to be parsed and is not, or another is")
+	}
 	m.must(&Sweep{m.scope, 1})
 	if m.store.State().restore.parse != parse || parse.abandoned.Load() {
 		t.Error("the next command began anew")
@@ -316,6 +354,9 @@ func TestSameLogSameRestore(t *testing.T) {
 					if r.IntN(4) == 0 {
 						commit.SHA256[3]++
 					}
+				}
+				if _, ok := c.Body.(*RestoreChunk); ok && r.IntN(8) == 0 {
+					continue // the commit comes too early
 				}
 				c.Envelope.Content = r.Uint64()
 				for range 1 + r.IntN(5)/4 { // seldom twice

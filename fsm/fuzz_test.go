@@ -95,14 +95,18 @@ func FuzzCommand(f *testing.F) {
 	fixture.must(&SweepKeys{2})
 	sweeping := fixture.store.State()
 	commands := restoreOf(rootID, backup, MaxChunkBytes)
+	var arriving *State
 	for _, c := range commands[:len(commands)-1] {
 		fixture.mustBy(sent(rootID, ID{0xaa, byte(fixture.index)}, 7, c.Body))
+		if arriving == nil {
+			arriving = fixture.store.State()
+		}
 	}
 	restoring := fixture.store.State()
 	restoring.restore.parse.wait() // a state of another store may give it up
 	old := *alive
 	old.Level, old.requests = 1, memory{}
-	states := []*State{{}, &old, alive, sweeping, restoring}
+	states := []*State{{}, &old, alive, sweeping, arriving, restoring}
 
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > MaxCommandBytes {

@@ -7,9 +7,14 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/remit-io/remit/fsm"
 	clusterv1 "github.com/remit-io/remit/proto/cluster/v1"
@@ -135,6 +140,134 @@ func TestRestoreIsNamedByItsRequest(t *testing.T) {
 	if restoring, _, _, ok := d.store.State().Restoring(); !ok || ids[0] != ids[1] || restoring.String() != ids[0] {
 		t.Errorf("restores %q, the state's is %s", ids, restoring)
 	}
+}
+
+// snapshot returns a backup of the node.
+func (n *node) snapshot() []byte {
+	n.t.Helper()
+	var b bytes.Buffer
+	if err := n.store.State().Backup().WriteSnapshot(&b); err != nil {
+		n.t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func (n *node) restoring() bool {
+	synctest.Wait()
+	_, _, _, ok := n.store.State().Restoring()
+	return ok
+}
+
+// commits are the commands that end a restore.
+func (n *node) commits() (all []*fsm.Command) {
+	for _, c := range n.log.commands(n.t) {
+		if _, ok := c.Body.(*fsm.CommitRestore); ok {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// An unreadStore shows, while there is one, a state whose backup nobody has begun to
+// read, as if that took for ever.
+type unreadStore struct {
+	*fsm.Store
+	unread atomic.Pointer[fsm.State]
+}
+
+func (s *unreadStore) State() *fsm.State {
+	if state := s.unread.Load(); state != nil {
+		return state
+	}
+	return s.Store.State()
+}
+
+// hide makes the newest state such a one.
+func (s *unreadStore) hide(t *testing.T) {
+	t.Helper()
+	var b bytes.Buffer
+	if err := s.Store.State().WriteSnapshot(&b); err != nil {
+		t.Fatal(err)
+	}
+	state, err := fsm.ReadSnapshot(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.unread.Store(state)
+}
+
+// unread is a node whose backups can be hidden.
+func unread(t *testing.T) (*node, *unreadStore) {
+	n := newNode(t)
+	store := &unreadStore{Store: n.store}
+	n.server.store = store
+	return n, store
+}
+
+// A commit waits for the backup to be read for as long as a write may take, and then
+// says that it certainly did nothing. Nothing else keeps it: a node that ends waits
+// for its calls.
+func TestCommitWaitsForTheReading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, store := unread(t)
+		d := n.ready().localDoor()
+		snapshot := d.snapshot()
+		id := d.begin(snapshot, fsm.MaxChunkBytes)
+		sum := &clusterv1.CommitRestoreRequest{RestoreId: id, Sha256: make([]byte, 32)}
+		store.hide(t)
+		took := func(want time.Duration, call func() error) error {
+			t.Helper()
+			start := time.Now()
+			err := call()
+			if took := time.Since(start); took != want {
+				t.Errorf("it took %v, want %v", took, want)
+			}
+			return err
+		}
+		err := took(writeTimeout, func() error {
+			_, err := d.commit(id, snapshot)
+			return err
+		})
+		wantCode(t, err, codes.Unavailable, "the write was not applied: "+StillReading+"; retry")
+		ctx, cancel := context.WithCancel(d.ctx)
+		time.AfterFunc(time.Second, cancel)
+		err = took(time.Second, func() error {
+			_, err := d.operate().CommitRestore(ctx, sum)
+			return err
+		})
+		wantCode(t, err, codes.Unavailable, StillReading)
+
+		// The node that passed it on hears so before it gives up.
+		passed := NewLocal(d.server.NodeInterceptor)
+		d.server.Register(passed)
+		ctx, cancel = context.WithTimeout(withKey(t.Context(), metadataForwarded, "1", metadataSeed, hex.EncodeToString(make([]byte, len(seed{})))), attemptTimeout)
+		defer cancel()
+		var trailer metadata.MD
+		err = took(attemptTimeout-answerTime, func() error {
+			_, err := clusterv1.NewClusterServiceClient(passed).CommitRestore(ctx, sum, grpc.Trailer(&trailer))
+			return err
+		})
+		wantCode(t, err, codes.Unavailable, StillReading)
+		wantStrings(t, "the outcome", trailer.Get(metadataOutcome), outcomeNotApplied)
+		if len(d.commits()) != 0 {
+			t.Error("something got into the log")
+		}
+
+		// As soon as it is read, it goes on.
+		hidden := store.State()
+		time.AfterFunc(time.Second, func() {
+			store.unread.Store(nil)
+			staged, _, _, _ := hidden.Restoring()
+			hidden.Refuses(&fsm.Command{Body: &fsm.CommitRestore{ID: staged, Epoch: NewID()}}) // reads it
+		})
+		err = took(time.Second, func() error {
+			_, err := d.commit(id, snapshot)
+			return err
+		})
+		if err != nil || d.restoring() {
+			t.Errorf("it comes to %v", err)
+		}
+	})
 }
 
 func TestVerify(t *testing.T) {

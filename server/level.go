@@ -64,17 +64,8 @@ func (s *Server) raiseLevel(ctx context.Context) (reason string, err error) {
 			return fmt.Sprintf("node %s (%s) supports level %d at most: upgrade it", quote(m.Name), m.ID, m.SupportedLevel), nil
 		}
 	}
-	command := fsm.Command{Envelope: fsm.Envelope{Request: NewID(), Time: time.Now().UnixMilli()}, Body: &fsm.RaiseLevel{Level: next}}
-	data, err := command.Encode()
-	if err != nil {
+	if err := s.propose(ctx, &fsm.RaiseLevel{Level: next}); err != nil {
 		return "", err
-	}
-	result, _, err := s.log.Apply(ctx, data)
-	if err != nil {
-		return "", err
-	}
-	if r, ok := result.(fsm.Result); ok && r.Err != nil {
-		return "", r.Err
 	}
 	s.logger.Info("level raised: every node supports it", "level", next)
 	return "", nil

@@ -139,11 +139,12 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 	}
 }
 
-// Run keeps the server fresh, sweeps what deletes left and raises the level when
-// all nodes support the next one, until the context ends.
+// Run keeps the server fresh, sweeps what deletes left, ends restores that were broken
+// off and raises the level when all nodes support the next one, until the context ends.
 func (s *Server) Run(ctx context.Context) {
 	var background sync.WaitGroup
 	background.Go(func() { s.sweep(ctx) })
+	background.Go(func() { s.endRestores(ctx) })
 	if s.cluster != nil {
 		background.Go(func() { s.raiseLevels(ctx) })
 	}

@@ -50,6 +50,24 @@ func (s *Server) write(ctx context.Context, body fsm.Body) (fsm.Result, string, 
 	return result, c.token, nil
 }
 
+// propose replicates a command of the cluster's own. Its error is an *fsm.Error where
+// the command came into the log and was refused there.
+func (s *Server) propose(ctx context.Context, body fsm.Body) error {
+	command := fsm.Command{Envelope: fsm.Envelope{Request: NewID(), Time: time.Now().UnixMilli()}, Body: body}
+	data, err := command.Encode()
+	if err != nil {
+		return err
+	}
+	result, _, err := s.log.Apply(ctx, data)
+	if err != nil {
+		return err
+	}
+	if r := result.(fsm.Result); r.Err != nil {
+		return r.Err
+	}
+	return nil
+}
+
 const (
 	sweepInterval = time.Second
 	sweepLimit    = 500 // of one command: some milliseconds of everyone's time
@@ -99,16 +117,7 @@ func (s *Server) sweepSteps(ctx context.Context, step fsm.Body, done func(*fsm.S
 		if done(s.store.State()) {
 			return false, nil
 		}
-		command := fsm.Command{Envelope: fsm.Envelope{Request: NewID(), Time: time.Now().UnixMilli()}, Body: step}
-		data, err := command.Encode()
-		var result any
-		if err == nil {
-			result, _, err = s.log.Apply(ctx, data)
-		}
-		if r, ok := result.(fsm.Result); ok && r.Err != nil {
-			err = r.Err
-		}
-		if err != nil {
+		if err := s.propose(ctx, step); err != nil {
 			s.logger.Debug("the sweep waits", "reason", err)
 			return true, err
 		}

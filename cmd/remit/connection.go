@@ -215,7 +215,7 @@ func (c *connection) intercept(ctx context.Context, method string, request, answ
 	switch {
 	case err == nil:
 		return nil
-	case ctx.Err() != nil:
+	case errors.Is(ctx.Err(), context.Canceled):
 		return &failure{message: "interrupted", cause: err}
 	}
 	return c.explain(err, request, node.Addr != nil)
@@ -330,6 +330,8 @@ func (c *connection) explain(err error, request any, reached bool) error {
 	case code == codes.DeadlineExceeded && c.timeout > 0:
 		explained.message = fmt.Sprintf("no answer from %s within %s", c.addr, c.timeout)
 		explained.hint = "--timeout (REMIT_TIMEOUT) waits longer; a change may have been made all the same"
+	case code == codes.DeadlineExceeded:
+		explained.message = fmt.Sprintf("no answer from %s in time", c.addr)
 	case code == codes.Unauthenticated && c.key == "":
 		explained.message = "no API key is given"
 		explained.hint = "set REMIT_KEY (or --key) to a key of the project"

@@ -7,9 +7,12 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	clusterv1 "github.com/remit-io/remit/proto/cluster/v1"
 )
 
 var anyCommand = []string{"permission", "get", "document.read"}
@@ -76,6 +79,24 @@ func TestInterrupted(t *testing.T) {
 	got := remitContext(ctx, anyCommand...)
 	if want := (outcome{exitError, "", "remit: interrupted\n"}); got != want {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A call that its command limits was not interrupted.
+func TestAttempt(t *testing.T) {
+	f := startFake(t)
+	f.hang = make(chan struct{}, 1)
+	c := connection{addr: f.addr, patient: true}
+	conn, err := c.dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err = clusterv1.NewClusterServiceClient(conn).ListMembers(ctx, &clusterv1.ListMembersRequest{})
+	if status.Code(err) != codes.DeadlineExceeded || err.Error() != "no answer from "+f.addr+" in time" {
+		t.Errorf("%v", err)
 	}
 }
 

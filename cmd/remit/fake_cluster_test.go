@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -26,12 +27,16 @@ type fakeCluster struct {
 	steps     []string // of Join and Leave
 	failAfter error    // how a stream ends
 	snapshot  []byte
+	saving    func()       // called when a snapshot is saved, if set
+	saved     atomic.Int64 // bytes of snapshots that went out
 	digests   *clusterv1.VerifyResponse
 	// A restore: what came, by request id, and how often each call's answer is lost.
 	restored bytes.Buffer
 	ids      map[string]bool
 	lose     int
 	sum      [32]byte
+	// What its calls come to, if set.
+	chunk, commit func(context.Context) error
 }
 
 func (f *fakeCluster) ListMembers(context.Context, *clusterv1.ListMembersRequest) (*clusterv1.ListMembersResponse, error) {
@@ -79,10 +84,14 @@ func (f *fakeCluster) Demote(_ context.Context, r *clusterv1.DemoteRequest) (*cl
 }
 
 func (f *fakeCluster) SaveSnapshot(_ *clusterv1.SaveSnapshotRequest, stream grpc.ServerStreamingServer[clusterv1.SaveSnapshotResponse]) error {
+	if f.saving != nil {
+		f.saving()
+	}
 	for piece := range bytes.Lines(f.snapshot) {
 		if err := stream.Send(&clusterv1.SaveSnapshotResponse{Data: piece}); err != nil {
 			return err
 		}
+		f.saved.Add(int64(len(piece)))
 	}
 	return f.failAfter
 }
@@ -111,6 +120,9 @@ func (f *fakeCluster) BeginRestore(_ context.Context, r *clusterv1.BeginRestoreR
 }
 
 func (f *fakeCluster) RestoreChunk(ctx context.Context, r *clusterv1.RestoreChunkRequest) (*clusterv1.RestoreChunkResponse, error) {
+	if f.chunk != nil {
+		return nil, f.chunk(ctx)
+	}
 	first, err := f.once(ctx)
 	if first {
 		if r.GetOffset() != uint64(f.restored.Len()) || r.GetRestoreId() != fmt.Sprint("restore of ", len(f.snapshot)) {
@@ -122,6 +134,9 @@ func (f *fakeCluster) RestoreChunk(ctx context.Context, r *clusterv1.RestoreChun
 }
 
 func (f *fakeCluster) CommitRestore(ctx context.Context, r *clusterv1.CommitRestoreRequest) (*clusterv1.CommitRestoreResponse, error) {
+	if f.commit != nil {
+		return nil, f.commit(ctx)
+	}
 	_, err := f.once(ctx)
 	f.sum = [32]byte(r.GetSha256())
 	return &clusterv1.CommitRestoreResponse{Revision: 77, Epoch: "new-epoch"}, err

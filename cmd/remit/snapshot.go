@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -209,7 +210,7 @@ disk; until then it has another name. Only operators may.`,
 			if err := mayWrite(args[0], replace); err != nil {
 				return err
 			}
-			b, err := saveSnapshot(cmd, client, args[0])
+			b, err := saveSnapshot(cmd, client, args[0], replace)
 			if err != nil {
 				return err
 			}
@@ -232,57 +233,94 @@ func mayWrite(path string, replace bool) error {
 	case err == nil && info.IsDir():
 		return &failure{message: fmt.Sprintf("%s is a folder", path), hint: "name a file in it"}
 	case err == nil && !replace:
-		return &failure{message: fmt.Sprintf("%s exists already: nothing was saved", path), hint: "--replace replaces it, when the new one is whole"}
+		return existsAlready(path)
 	case err != nil && !errors.Is(err, os.ErrNotExist):
 		return err
 	}
 	return nil
 }
 
+func existsAlready(path string) error {
+	return &failure{message: fmt.Sprintf("%s exists already: nothing was saved", path), hint: "--replace replaces it, when the new one is whole"}
+}
+
 // saveSnapshot saves under another name beside the file, checks what came, and
 // gives it its name.
-func saveSnapshot(cmd *cobra.Command, client clusterv1.ClusterServiceClient, path string) (_ *backup, err error) {
+func saveSnapshot(cmd *cobra.Command, client clusterv1.ClusterServiceClient, path string, replace bool) (*backup, error) {
 	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".part-*") // for the owner alone
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, file.Close(), os.Remove(file.Name()))
-		}
-	}()
+	b, err := fetch(cmd, client, file)
+	err = errors.Join(err, file.Close())
+	if err == nil {
+		err = place(file.Name(), path, replace)
+	}
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(file.Name()))
+	}
+	b.File = path
+	if err := syncFolder(filepath.Dir(path)); err != nil {
+		return nil, &failure{message: fmt.Sprintf("%s is whole, and may be lost in a power cut: %v", path, err), cause: err}
+	}
+	return b, nil
+}
+
+// fetch brings a snapshot into a file and onto the disk, and checks it.
+func fetch(cmd *cobra.Command, client clusterv1.ClusterServiceClient, file *os.File) (*backup, error) {
+	if err := receive(cmd, client, file); err != nil {
+		return nil, err
+	}
+	if err := file.Sync(); err != nil {
+		return nil, err
+	}
+	return readBackup(file.Name())
+}
+
+// receive writes a snapshot as it comes. Where that fails, no more of it is to come.
+func receive(cmd *cobra.Command, client clusterv1.ClusterServiceClient, file io.Writer) error {
+	ctx, enough := context.WithCancel(cmd.Context())
+	defer enough()
 	saved := newMeter(cmd, "received", 0)
 	out := bufio.NewWriterSize(file, 1<<20)
-	stream, err := client.SaveSnapshot(cmd.Context(), &clusterv1.SaveSnapshotRequest{})
+	stream, err := client.SaveSnapshot(ctx, &clusterv1.SaveSnapshotRequest{})
 	var writeErr error
 	_, err = follow(stream, err, func(piece *clusterv1.SaveSnapshotResponse) {
-		if writeErr == nil {
-			_, writeErr = out.Write(piece.GetData())
+		if _, writeErr = out.Write(piece.GetData()); writeErr != nil {
+			enough()
 		}
 		saved.add(len(piece.GetData()))
 	})
-	if err == nil {
-		err = writeErr
-	}
-	if err == nil {
-		err = out.Flush()
+	if writeErr != nil {
+		return writeErr
 	}
 	if err != nil {
-		return nil, err
+		return err
+	}
+	if err := out.Flush(); err != nil {
+		return err
 	}
 	saved.tell()
-	if err = file.Sync(); err != nil {
-		return nil, err
+	return nil
+}
+
+// place gives a file its name, and takes it from another that has it only if that is
+// to be replaced.
+func place(from, to string, replace bool) error {
+	if replace {
+		return os.Rename(from, to)
 	}
-	b, err := readBackup(file.Name())
-	if err != nil {
-		return nil, err
+	switch err := os.Link(from, to); {
+	case err == nil:
+		return os.Remove(from)
+	case errors.Is(err, os.ErrExist):
+		return existsAlready(to)
 	}
-	if err = os.Rename(file.Name(), path); err != nil {
-		return nil, err
+	// Not every file system has links: a look just before is the best that is left.
+	if err := mayWrite(to, false); err != nil {
+		return err
 	}
-	b.File = path
-	return b, errors.Join(file.Close(), syncFolder(filepath.Dir(path)))
+	return os.Rename(from, to)
 }
 
 // syncFolder makes a new name in a folder durable.

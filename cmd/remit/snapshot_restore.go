@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	clusterv1 "github.com/remit-io/remit/proto/cluster/v1"
+	"github.com/remit-io/remit/server"
 )
 
 const (
@@ -25,6 +27,8 @@ const (
 	restoreAttempt  = 30 * time.Second
 	restorePatience = 2 * time.Minute
 	restorePause    = 200 * time.Millisecond
+	// readingPatience bounds how long it is repeated while the nodes read the backup.
+	readingPatience = 15 * time.Minute
 )
 
 func newSnapshotRestoreCommand(c *connection) *cobra.Command {
@@ -76,6 +80,10 @@ operators may.`,
 
 // sendBackup brings a snapshot into the log and commits it.
 func sendBackup(cmd *cobra.Command, client clusterv1.ClusterServiceClient, b *backup) (*clusterv1.CommitRestoreResponse, error) {
+	sum, err := hex.DecodeString(b.SHA256)
+	if err != nil {
+		return nil, err
+	}
 	file, err := os.Open(b.File)
 	if err != nil {
 		return nil, err
@@ -87,26 +95,8 @@ func sendBackup(cmd *cobra.Command, client clusterv1.ClusterServiceClient, b *ba
 	if err != nil {
 		return nil, err
 	}
-	sent := newMeter(cmd, "sent", b.Size)
-	piece := make([]byte, max(begun.GetChunkBytes(), 1))
-	for sent.done < b.Size {
-		n, err := io.ReadFull(file, piece[:min(uint64(len(piece)), b.Size-sent.done)])
-		if err != nil {
-			return nil, fmt.Errorf("read %s, which changed meanwhile: %w", b.File, err)
-		}
-		chunk := &clusterv1.RestoreChunkRequest{RestoreId: begun.GetRestoreId(), Offset: sent.done, Data: bytes.Clone(piece[:n])}
-		_, _, err = repeated(ctx, tell, func(ctx context.Context) (*clusterv1.RestoreChunkResponse, error) {
-			return client.RestoreChunk(ctx, chunk)
-		})
-		if err != nil {
-			return nil, err
-		}
-		sent.add(n)
-	}
-	sent.tell()
-	sum, err := hex.DecodeString(b.SHA256)
-	if err != nil {
-		return nil, err
+	if err := sendPieces(cmd, tell, client, begun, file, b); err != nil {
+		return nil, brokenOff(err, "nothing changed; ")
 	}
 	tell.step("the nodes replace their state")
 	restored, unknown, err := repeated(ctx, tell, func(ctx context.Context) (*clusterv1.CommitRestoreResponse, error) {
@@ -119,7 +109,47 @@ func sendBackup(cmd *cobra.Command, client clusterv1.ClusterServiceClient, b *ba
 			cause:   err,
 		}
 	}
-	return restored, err
+	if err != nil {
+		return nil, brokenOff(err, "remit status shows a new epoch if the state was replaced all the same\nif it was not, ")
+	}
+	return restored, nil
+}
+
+// sendPieces brings a snapshot into the log, piece by piece.
+func sendPieces(cmd *cobra.Command, tell *progress, client clusterv1.ClusterServiceClient, begun *clusterv1.BeginRestoreResponse, file io.Reader, b *backup) error {
+	sent := newMeter(cmd, "sent", b.Size)
+	piece := make([]byte, max(begun.GetChunkBytes(), 1))
+	for sent.done < b.Size {
+		n, err := io.ReadFull(file, piece[:min(uint64(len(piece)), b.Size-sent.done)])
+		if err != nil {
+			return fmt.Errorf("read %s, which changed meanwhile: %w", b.File, err)
+		}
+		chunk := &clusterv1.RestoreChunkRequest{RestoreId: begun.GetRestoreId(), Offset: sent.done, Data: bytes.Clone(piece[:n])}
+		_, _, err = repeated(cmd.Context(), tell, func(ctx context.Context) (*clusterv1.RestoreChunkResponse, error) {
+			return client.RestoreChunk(ctx, chunk)
+		})
+		if err != nil {
+			return err
+		}
+		sent.add(n)
+	}
+	sent.tell()
+	return nil
+}
+
+// brokenOff says what becomes of what has arrived of a snapshot, behind what there is
+// to say of the state. What the cluster refuses, it does not keep.
+func brokenOff(err error, before string) error {
+	if code := status.Code(err); code == codes.InvalidArgument || code == codes.FailedPrecondition {
+		return err
+	}
+	advised := &failure{message: err.Error(), cause: err}
+	if failed := (*failure)(nil); errors.As(err, &failed) && failed.hint != "" {
+		advised.hint = failed.hint + "\n"
+	}
+	advised.hint += fmt.Sprintf("%swhat has arrived of the snapshot is dropped once no more has come for %d minutes, and another restore takes its place",
+		before, int(server.RestoreIdle.Minutes()))
+	return advised
 }
 
 // repeated makes a call, and again under the same request id where nobody took it
@@ -129,17 +159,22 @@ func repeated[A any](ctx context.Context, tell *progress, call func(context.Cont
 	var id [16]byte
 	rand.Read(id[:]) // never fails
 	ctx = metadata.AppendToOutgoingContext(ctx, "remit-request-id", hex.EncodeToString(id[:]))
-	for begin := time.Now(); ; {
+	begin := time.Now()
+	for heard := begin; ; {
 		attempt, cancel := context.WithTimeout(ctx, restoreAttempt)
 		answer, err = call(attempt)
 		cancel()
 		if code := status.Code(err); code != codes.Unavailable && code != codes.DeadlineExceeded {
 			return answer, unknown, err
 		}
-		if ctx.Err() != nil || time.Since(begin) > restorePatience {
+		if strings.Contains(err.Error(), server.StillReading) {
+			heard = time.Now()
+		} else {
+			unknown = true
+		}
+		if ctx.Err() != nil || time.Since(heard) > restorePatience || time.Since(begin) > readingPatience {
 			return answer, unknown, err
 		}
-		unknown = true
 		tell.step("waiting: %v", err)
 		if err := sleep(ctx, restorePause); err != nil {
 			return answer, unknown, &failure{message: "interrupted", cause: err}

@@ -4,17 +4,22 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
+	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/remit-io/remit/fsm"
+	clusterv1 "github.com/remit-io/remit/proto/cluster/v1"
 )
 
 func TestSnapshotSave(t *testing.T) {
@@ -56,6 +61,60 @@ func TestSnapshotSave(t *testing.T) {
 	}
 	if got := remit(t, "snapshot", "save", path, "--replace", "-o", "json"); got.code != exitOK || !strings.Contains(got.stdout, `"revision": 40,`) {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A file that somebody else made while the snapshot came is his, unless it is to be
+// replaced.
+func TestSnapshotSaveMeanwhile(t *testing.T) {
+	f := startFake(t)
+	f.cluster.snapshot = sampleSnapshot(t)
+	folder := t.TempDir()
+	path := filepath.Join(folder, "backup")
+	f.cluster.saving = func() {
+		if err := os.WriteFile(path, []byte("his"), 0o600); err != nil {
+			t.Error(err)
+		}
+	}
+	size := byteSize(uint64(len(f.cluster.snapshot)))
+	expect(t, outcome{exitError, "", "received " + size + "\nremit: " + path + " exists already: nothing was saved\nhint: --replace replaces it, when the new one is whole\n"}, "snapshot", "save", path)
+	if content, err := os.ReadFile(path); err != nil || string(content) != "his" {
+		t.Errorf("his file holds %d bytes, %v", len(content), err)
+	}
+	if got := remit(t, "snapshot", "save", path, "--replace"); got.code != exitOK {
+		t.Errorf("%+v", got)
+	}
+	if content, err := os.ReadFile(path); err != nil || !bytes.Equal(content, f.cluster.snapshot) {
+		t.Errorf("it is not replaced: %d bytes, %v", len(content), err)
+	}
+	if left, err := os.ReadDir(folder); err != nil || len(left) != 1 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+// fullDisk takes nothing.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// What cannot be written is not received to its end.
+func TestSnapshotSaveOnFullDisk(t *testing.T) {
+	f := startFake(t)
+	f.cluster.snapshot = bytes.Repeat(append(bytes.Repeat([]byte("x"), 64<<10), '\n'), 512)
+	c := connection{addr: f.addr, key: testKey, patient: true}
+	conn, err := c.dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	cmd := &cobra.Command{}
+	cmd.SetContext(t.Context())
+	cmd.SetErr(io.Discard)
+	if err := receive(cmd, clusterv1.NewClusterServiceClient(conn), fullDisk{}); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("it comes to %v", err)
+	}
+	if sent, all := f.cluster.saved.Load(), int64(len(f.cluster.snapshot)); sent == all {
+		t.Errorf("all %d bytes came", all)
 	}
 }
 
