@@ -10,7 +10,7 @@ import (
 const (
 	freshnessInterval = time.Second
 	startupInterval   = 20 * time.Millisecond
-	healthInterval    = 20 * time.Millisecond // of telling the health service
+	healthInterval    = 20 * time.Millisecond // of looking whether the state is too old
 )
 
 // freshness knows how old the node's state may be: the time at which the node
@@ -26,13 +26,14 @@ func newFreshness(bound time.Duration) *freshness {
 	return &freshness{bound: bound, start: time.Now()}
 }
 
-// run makes rounds until the context ends.
-func (f *freshness) run(ctx context.Context, log Log, store Store) {
+// run makes rounds until the context ends, and tells of each.
+func (f *freshness) run(ctx context.Context, log Log, store Store, tell func()) {
 	for {
 		interval := freshnessInterval
 		if err := f.round(ctx, log, store); err != nil && f.started() != nil {
 			interval = startupInterval
 		}
+		tell()
 		select {
 		case <-ctx.Done():
 			return

@@ -149,7 +149,7 @@ func (s *Server) Run(ctx context.Context) {
 		background.Go(func() { s.raiseLevels(ctx) })
 	}
 	background.Go(func() { s.watchHealth(ctx) })
-	s.fresh.run(ctx, s.log, s.store)
+	s.fresh.run(ctx, s.log, s.store, s.setHealth)
 	background.Wait()
 }
 
@@ -176,18 +176,18 @@ func (s *Server) Resume() {
 	s.setHealth()
 }
 
-// watchHealth tells the health service when the server becomes ready, or too old to
-// be, until the context ends.
+// watchHealth tells the health service when the state becomes too old, until the
+// context ends: rounds may hang then.
 func (s *Server) watchHealth(ctx context.Context) {
-	ready := false
-	for tick := time.NewTicker(healthInterval); ; {
+	tick := time.NewTicker(healthInterval)
+	defer tick.Stop()
+	for ready := false; ; {
 		if now := s.Ready() == nil; now != ready {
 			ready = now
 			s.setHealth()
 		}
 		select {
 		case <-ctx.Done():
-			tick.Stop()
 			return
 		case <-tick.C:
 		}
