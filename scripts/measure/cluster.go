@@ -20,25 +20,35 @@ import (
 )
 
 // A fleet says how many nodes of each kind a cluster has.
-type fleet struct{ voters, replicas int }
+type fleet struct {
+	voters, replicas int
+	// aside gives replicas the processors only when nobody else wants them, and a disk
+	// in memory: nearly as if each had a machine of its own.
+	aside bool
+}
 
 func (f fleet) String() string {
-	switch {
-	case f.voters == 1 && f.replicas == 0:
+	if f.voters == 1 && f.replicas == 0 {
 		return "a single node"
-	case f.replicas == 1:
-		return fmt.Sprintf("%d voters, 1 replica", f.voters)
 	}
-	return fmt.Sprintf("%d voters, %d replicas", f.voters, f.replicas)
+	text := fmt.Sprintf("%d voters, %d replicas", f.voters, f.replicas)
+	if f.aside {
+		text += " out of the way"
+	}
+	return text
 }
 
 // A cluster is nodes that know of each other.
 type cluster struct {
 	fleet
 	dir   string
+	away  string // folder of replicas that are aside
 	key   string
 	nodes []*node // the voters first
 }
+
+// memoryDisk is a file system in memory, on Linux.
+const memoryDisk = "/dev/shm"
 
 // formCluster starts the voters together and then adds the replicas. It returns
 // how long it took until all voters were ready. The caller ends the cluster, which
@@ -58,6 +68,11 @@ func formCluster(ctx context.Context, s settings, f fleet, flags ...string) (_ *
 	if err != nil {
 		return nil, 0, err
 	}
+	if f.aside {
+		if c.away, err = os.MkdirTemp(memoryDisk, "remit-measure-"); err != nil {
+			return nil, 0, err
+		}
+	}
 	for i, addr := range gossip {
 		name := fmt.Sprintf("node%d", i+1)
 		n := &node{binary: s.remit, name: name, data: filepath.Join(dir, name), gossip: addr, key: c.key}
@@ -66,6 +81,10 @@ func formCluster(ctx context.Context, s settings, f fleet, flags ...string) (_ *
 			n.flags = append(n.flags, "--bootstrap-expect", fmt.Sprint(f.voters))
 		} else {
 			n.flags = append(n.flags, "--replica")
+			n.nice = f.aside
+			if c.away != "" {
+				n.data = filepath.Join(c.away, name)
+			}
 		}
 		c.nodes = append(c.nodes, n)
 	}
@@ -118,6 +137,9 @@ func (c *cluster) end() {
 		n.kill()
 	}
 	_ = os.RemoveAll(c.dir)
+	if c.away != "" {
+		_ = os.RemoveAll(c.away)
+	}
 }
 
 // members asks a node for the members of its cluster.

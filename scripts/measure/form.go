@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // measureForming forms clusters of three, one after the other.
@@ -21,5 +22,5 @@ func measureForming(ctx context.Context, s settings) error {
 	table([]string{"from the start of three processes until all are ready", "median", "worst"}, [][]string{
 		{fmt.Sprintf("%d clusters", len(took)), seconds(took.at(0.5)), seconds(took.max())},
 	})
-	return nil
+	return s.promise("forming a cluster", took.max(), 10*time.Second)
 }

@@ -42,6 +42,7 @@ type settings struct {
 	fleets    []fleet       // whose commits are compared
 	disk      time.Duration // of writes with the default settings of snapshots
 	samples   int           // of the disk
+	promises  bool          // figures that are worse than what is promised are an error
 }
 
 // A section is one of the tables.
@@ -67,7 +68,10 @@ func names() []string {
 }
 
 func main() {
-	s := settings{fleets: []fleet{{1, 0}, {3, 0}, {3, 2}, {3, 4}}, samples: 12}
+	s := settings{samples: 12, promises: true, fleets: []fleet{
+		{voters: 1}, {voters: 3}, {voters: 3, replicas: 2}, {voters: 3, replicas: 4},
+		{voters: 3, replicas: 2, aside: true}, {voters: 3, replicas: 4, aside: true},
+	}}
 	flag.StringVar(&s.remit, "remit", "bin/remit", "the remit to measure")
 	flag.IntVar(&s.forms, "forms", 10, "clusters to form")
 	flag.IntVar(&s.kills, "kills", 20, "leaders to kill")
@@ -81,7 +85,7 @@ func main() {
 	flag.Parse()
 	if *smoke {
 		s.forms, s.kills, s.transfers, s.rounds, s.slice, s.disk, s.samples = 1, 1, 1, 1, 100*time.Millisecond, time.Second, 2
-		s.fleets = []fleet{{1, 0}, {3, 0}, {3, 1}}
+		s.fleets, s.promises = []fleet{{voters: 1}, {voters: 3}, {voters: 3, replicas: 1, aside: true}}, false
 	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)

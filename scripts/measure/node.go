@@ -25,6 +25,7 @@ type node struct {
 	gossip string
 	key    string
 	flags  []string // of serve, beyond where things are
+	nice   bool     // takes the processors only when nobody else wants them
 	*client
 
 	cmd  *exec.Cmd // nil while it does not run
@@ -39,9 +40,14 @@ var welcome = regexp.MustCompile(`REST http://([^,]+), gRPC ([^,]+),`)
 
 // start runs the node and returns when it serves; it need not be ready yet.
 func (n *node) start(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, n.binary, append([]string{
+	command := []string{n.binary}
+	if n.nice {
+		command = []string{"nice", "-n", "19", n.binary}
+	}
+	command = append(command, append([]string{
 		"serve", "--data-dir", n.data, "--node-name", n.name, "--log-level", "warn", "--gossip-addr", n.gossip,
 		"--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--raft-addr", "127.0.0.1:0"}, n.flags...)...)
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "REMIT_") })
 	cmd.Env = append(cmd.Env, "REMIT_ROOT_KEY="+n.key)
 	// The terminal's Ctrl-C ends this process, which ends that one.

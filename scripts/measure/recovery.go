@@ -47,6 +47,7 @@ func measureRecovery(ctx context.Context, s settings) error {
 	table([]string{"the leader's SIGKILL", "runs", "median", "worst", "errors that the client saw"}, [][]string{
 		{"from the last acknowledged write to the next one", strconv.Itoa(len(gaps)), seconds(gaps.at(0.5)), seconds(gaps.max()), strconv.Itoa(seen)},
 	})
+	kept := errors.Join(s.promise("half of the recoveries", gaps.at(0.5), 3*time.Second), s.promise("a recovery", gaps.max(), 8*time.Second))
 
 	var writes, reads, calls latencies
 	seen = 0
@@ -69,7 +70,10 @@ func measureRecovery(ctx context.Context, s settings) error {
 		row("longest time between two acknowledged writes of a client", writes),
 		row("longest time between two answered checks of a client", reads),
 	})
-	return nil
+	if s.promises && seen > 0 {
+		kept = errors.Join(kept, fmt.Errorf("%d callers saw an error while leadership was handed over, and none is promised", seen))
+	}
+	return errors.Join(kept, s.promise("a write while leadership was handed over", writes.max(), time.Second))
 }
 
 // killLeader kills the leader while a client writes, and returns how long that had

@@ -31,6 +31,14 @@ func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds())
 
 func mib(bytes int64) string { return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20)) }
 
+// promise fails if a figure is worse than what is promised.
+func (s settings) promise(what string, got, most time.Duration) error {
+	if !s.promises || got <= most {
+		return nil
+	}
+	return fmt.Errorf("%s took %s, and %s is promised", what, seconds(got), seconds(most))
+}
+
 // table prints rows under headings, in Markdown.
 func table(headings []string, rows [][]string) {
 	line := func(cells []string) { fmt.Println("| " + strings.Join(cells, " | ") + " |") }
