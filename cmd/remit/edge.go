@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"net/http"
 	"time"
@@ -87,7 +89,7 @@ func (n *Node) serve() {
 		IdleTimeout:       2 * time.Minute,
 
 		DisableGeneralOptionsHandler: true,
-		ErrorLog:                     slog.NewLogLogger(n.logger.Handler(), slog.LevelWarn),
+		ErrorLog:                     log.New(httpLog{n.logger}, "", 0),
 	}
 	n.running.Go(func() {
 		if err := n.http.Serve(httpListener); !errors.Is(err, http.ErrServerClosed) {
@@ -100,6 +102,19 @@ func (n *Node) serve() {
 		}
 	})
 	n.running.Go(func() { _ = n.api.Serve(n.cluster.APIListener()) }) // ends with the node
+}
+
+// httpLog takes the lines of net/http. What a stranger can bring about as often as he
+// likes is for debugging.
+type httpLog struct{ logger *slog.Logger }
+
+func (l httpLog) Write(line []byte) (int, error) {
+	level := slog.LevelWarn
+	if bytes.Contains(line, []byte("TLS handshake error")) {
+		level = slog.LevelDebug
+	}
+	l.logger.Log(context.Background(), level, string(bytes.TrimSpace(line)), "component", "http")
+	return len(line), nil
 }
 
 // handler routes by hand: an http.ServeMux would redirect paths with a doubled

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -92,5 +94,19 @@ func TestStrangersAreNotRead(t *testing.T) {
 		if err != nil || resp.StatusCode != want {
 			t.Errorf("with the key %q: %d %s, %v, want %d", key, resp.StatusCode, body, err, want)
 		}
+	}
+}
+
+// Strangers do not fill the log, and what an operator has to know stands in it.
+func TestHTTPLog(t *testing.T) {
+	var lines strings.Builder
+	told := log.New(httpLog{slog.New(slog.NewTextHandler(&lines, nil))}, "", 0)
+	told.Print("http: TLS handshake error from 127.0.0.1:1: EOF")
+	if lines.Len() > 0 {
+		t.Errorf("logged %s", lines.String())
+	}
+	told.Print("http: Accept error: too many open files; retrying in 5ms")
+	if got := lines.String(); !strings.Contains(got, "level=WARN") || !strings.Contains(got, "too many open files") || strings.Count(got, "\n") != 1 {
+		t.Errorf("logged %s", got)
 	}
 }
