@@ -163,6 +163,9 @@ func (n *Node) formView() formView {
 		return wait("it expects %d nodes and sees %d: %s", f.Expect, len(list), strings.Join(names, ", "))
 	case len(list) > f.Expect:
 		return wait("it expects %d nodes and sees %d, which is too many: %s; stop those that are not to form the cluster and let them join it", f.Expect, len(list), strings.Join(names, ", "))
+	case b != nil && b.Nodes[0] != list[0] && slices.Contains(list, b.Nodes[0]):
+		return wait("node %s has begun to form cluster %s, and node %s, which is new, has a lower id, by which it would begin another: remove the data folder of node %s, which holds nothing yet, and start it again",
+			b.Nodes[0], b.Cluster, list[0], list[0])
 	case b != nil && b.Nodes[0] != list[0]:
 		return wait("it is bound to cluster %s, which node %s was about to form with other nodes: start those, or remove the data folder of this node", b.Cluster, b.Nodes[0])
 	}

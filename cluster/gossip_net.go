@@ -155,6 +155,18 @@ func (c *endingConn) Close() error {
 	return c.Conn.Close()
 }
 
+// sayKeysDiffer warns of nodes with other gossip keys, if that is what memberlist's
+// words are about.
+func (g *gossip) sayKeysDiffer(text string) bool {
+	if !strings.Contains(text, "crypt") {
+		return false
+	}
+	if g.quiet.now("encryption") {
+		g.log.Warn("gossip cannot be understood: the nodes have different gossip keys, or one has none", "component", "gossip", "error", text)
+	}
+	return true
+}
+
 // gossipLog takes memberlist's log lines. Nearly all of them say that some node is
 // not there or another cluster's, which the node says better itself; not so that
 // keys differ.
@@ -167,8 +179,7 @@ func (l gossipLog) Write(b []byte) (int, error) {
 		level, text = "", line
 	}
 	l.g.heard(func() {
-		if level == "[ERR" && strings.Contains(text, "crypt") && l.g.quiet.now("encryption") {
-			l.g.log.Warn("gossip cannot be understood: the nodes have different gossip keys, or one has none", "component", "gossip", "error", text)
+		if level == "[ERR" && l.g.sayKeysDiffer(text) {
 			return
 		}
 		l.g.log.Debug(text, "component", "gossip")

@@ -21,9 +21,11 @@ const (
 	joinFind = 5 * time.Second
 	// joinAsk bounds one request to be taken in, and a node that has to wait asks
 	// again after joinSoon, later after joinLater.
-	joinAsk   = 15 * time.Second
-	joinSoon  = 100 * time.Millisecond
-	joinLater = 2 * time.Second
+	joinAsk = 15 * time.Second
+	// joinPatience is how long a node asks to be taken in where nobody says yes or no.
+	joinPatience = time.Minute
+	joinSoon     = 100 * time.Millisecond
+	joinLater    = 2 * time.Second
 )
 
 // Join makes this node part of the cluster that gossips at the address, and returns
@@ -185,8 +187,9 @@ func (n *Node) abandon() bool {
 // ask asks members of the cluster, one after the other, to take the node in.
 func (n *Node) ask(ctx context.Context, cluster uuid.UUID, add func(ctx context.Context, conn grpc.ClientConnInterface, node NewMember) (done bool, err error), step func(string)) error {
 	self := NewMember{ID: n.ID(), RaftAddr: n.raftAdvertised(), Replica: n.cfg.Replica, Level: n.cfg.Level}
-	pause, accepted := joinSoon, false
+	pause, accepted, began := joinSoon, false, time.Now()
 	var last error
+	said := map[uuid.UUID]string{}
 	for turn := 0; ; turn++ {
 		members := n.membersOf(cluster)
 		if len(members) > 0 {
@@ -210,10 +213,13 @@ func (n *Node) ask(ctx context.Context, cluster uuid.UUID, add func(ctx context.
 				accepted, pause = true, joinSoon
 				step("accepted by the cluster; catching up with its log")
 			case err != nil && ctx.Err() == nil:
-				if last == nil || last.Error() != err.Error() {
-					step(fmt.Sprintf("node %s says: %s; trying again", member.called(), reasonOf(err)))
+				if reason := reasonOf(err); said[member.ID] != reason {
+					said[member.ID] = reason
+					step(fmt.Sprintf("asking node %s: %s; trying again", member.called(), reason))
 				}
-				last = err
+				if last = err; !accepted && time.Since(began) > joinPatience {
+					return fmt.Errorf("no node of cluster %s takes this node in: %s", cluster, reasonOf(err))
+				}
 			}
 		}
 		select {

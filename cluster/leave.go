@@ -96,14 +96,15 @@ func (n *Node) leave(ctx context.Context, force bool, step func(string)) (err er
 		defer func() {
 			if err != nil {
 				n.cfg.OnLeave(false)
+				step("the node stays, and is there for clients again")
 			}
 		}()
-		step("not ready for clients any more")
+		step("not ready for new clients")
 	}
 	if _, leads := n.leaderTerm(); leads {
-		step("leadership is handed over, then the next leader removes the node")
+		step("it is to be removed; another node is to lead first")
 	} else {
-		step("the leader removes the node")
+		step("it is to be removed by the leader")
 	}
 	if err := n.Remove(ctx, n.ID(), force); err != nil {
 		return fmt.Errorf("leave the cluster: %w", err)

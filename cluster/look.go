@@ -17,13 +17,15 @@ const (
 	// A node that misses others looks for them, at first soon, then less often.
 	lookSoon  = 250 * time.Millisecond
 	lookLater = 4 * time.Second
+	// aloneFor is how long a node sees no other before it says so.
+	aloneFor = 5 * time.Second
 	// forgetAfter is how often the address book is compared with the members.
 	forgetAfter = 30 * time.Second
 )
 
 // look goes on looking for nodes that should be there and are not.
 func (g *gossip) look() {
-	pause, looked, forget := lookSoon, false, time.Now().Add(forgetAfter)
+	pause, looked, began, forget := lookSoon, false, time.Now(), time.Now().Add(forgetAfter)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -35,7 +37,7 @@ func (g *gossip) look() {
 		if missing := g.missing(); missing || !looked {
 			g.lookAround()
 			pause = min(2*pause, lookLater)
-			if missing && len(g.node.cfg.Seeds) > 0 && g.alone() && g.quiet.now("alone") && looked {
+			if missing && len(g.node.cfg.Seeds) > 0 && g.alone() && time.Since(began) > aloneFor && g.quiet.now("alone") {
 				g.log.Warn("no other node was found", "seeds", strings.Join(g.node.cfg.Seeds, ","))
 			}
 		} else {
@@ -115,6 +117,7 @@ func (g *gossip) lookAround() {
 		calls.Go(func() {
 			if err := g.call(g.ctx, address); err != nil {
 				g.log.Debug("no node was reached", "gossip_addr", address, "error", err)
+				g.sayKeysDiffer(err.Error())
 			}
 		})
 	}
@@ -135,11 +138,25 @@ func (g *gossip) call(ctx context.Context, address string) error {
 	if _, err = g.list.Join(resolved); err == nil {
 		return nil
 	}
+	err = errors.New(listless(err.Error()))
 	// memberlist keeps the words of an error alone.
 	if refusal := g.refusal.Load(); refusal != nil && strings.Contains(err.Error(), (*refusal).Error()) {
 		return *refusal
 	}
 	return err
+}
+
+// listless is the text of an error that memberlist words as a list over several lines.
+func listless(text string) string {
+	var items []string
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasSuffix(line, "occurred:") {
+			continue
+		}
+		items = append(items, strings.TrimPrefix(line, "* "))
+	}
+	return strings.Join(items, "; ")
 }
 
 // resolve returns the IP addresses of host:port.

@@ -10,6 +10,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/hashicorp/raft"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	nodev1 "github.com/remit-io/remit/proto/node/v1"
 )
@@ -116,6 +118,9 @@ func (n *Node) statusOf(ctx context.Context, id uuid.UUID, options ...grpc.CallO
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	answer, err := n.nodeClient(id).Status(ctx, &nodev1.StatusRequest{}, options...)
+	if status.Code(err) == codes.DeadlineExceeded {
+		return nil, fmt.Errorf("%w: it does not answer within %s", ErrUnreachable, statusTimeout)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s", ErrUnreachable, reasonOf(err))
 	}

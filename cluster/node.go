@@ -284,8 +284,9 @@ func open(cfg Config, opts options) (_ *Node, err error) {
 		MaxRPCsInFlight:       transportRequestsInFlight,
 		Timeout:               transportTimeout,
 	})
+	transport := transferTransport{n.transport, n.transfers, n.requests(n.transport.Consumer())}
 	err = n.read(func() (err error) {
-		if n.raft, err = raft.NewRaft(n.raftConfig(raftLog), cfg.FSM, n.store, n.store, n.snapshots, transferTransport{n.transport, n.transfers}); err != nil {
+		if n.raft, err = raft.NewRaft(n.raftConfig(raftLog), cfg.FSM, n.store, n.store, n.snapshots, transport); err != nil {
 			err = damagedFolder(cfg.DataDir, err) // the settings are right, so it is what Raft read
 		}
 		return err

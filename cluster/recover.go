@@ -31,6 +31,46 @@ const (
 	stepNewHistory recoverStep = "new history"
 )
 
+// A Survivor is what a data folder holds of its cluster.
+type Survivor struct {
+	NodeID, ClusterID uuid.UUID
+	// LastTerm and LastIndex are of the newest entry. Of two survivors the one with
+	// the higher term has more, and at the same term the one with the higher index.
+	LastTerm, LastIndex uint64
+	SnapshotIndex       uint64
+}
+
+// Look returns what the data folder of a node that does not run would bring into a
+// recovery. It changes nothing.
+func Look(dataDir string, logger *slog.Logger) (s Survivor, err error) {
+	n, closeNode, err := openSurvivor(RecoverConfig{DataDir: dataDir, Logger: logger})
+	defer func() { err = closeNode(err) }()
+	if err != nil {
+		return Survivor{}, err
+	}
+	s.NodeID, s.SnapshotIndex = n.id, n.snapshots.newest().index
+	if id := n.cluster.Load(); id != nil {
+		s.ClusterID = *id
+	}
+	taken, err := n.snapshots.List()
+	if err != nil {
+		return Survivor{}, fmt.Errorf("list the snapshots: %w", err)
+	}
+	if len(taken) > 0 {
+		s.LastTerm, s.LastIndex = taken[0].Term, taken[0].Index
+	}
+	last, err := n.store.LastIndex()
+	if err != nil || last <= s.LastIndex {
+		return s, err
+	}
+	var entry raft.Log
+	if err := n.store.GetLog(last, &entry); err != nil {
+		return Survivor{}, fmt.Errorf("read log entry %d: %w", last, err)
+	}
+	s.LastTerm, s.LastIndex = entry.Term, entry.Index
+	return s, nil
+}
+
 // Recover makes a cluster that has lost its majority for good one of this node alone,
 // with all that the node's log and snapshots hold, and without what only the lost
 // nodes held. It works on the data folder of a node that does not run. The other nodes
@@ -45,26 +85,35 @@ func Recover(cfg RecoverConfig) error {
 	return recoverFolder(cfg, func(recoverStep) error { return nil })
 }
 
-func recoverFolder(cfg RecoverConfig, step func(recoverStep) error) (err error) {
-	switch {
-	case cfg.DataDir == "":
-		return errors.New("recover: no data folder given")
-	case cfg.FSM == nil:
-		return errors.New("recover: no state machine given")
-	}
+// openSurvivor opens a node that takes part in nothing. closeNode is to be called in any
+// case, with the error so far, and returns how it all ended.
+func openSurvivor(cfg RecoverConfig) (n *Node, closeNode func(error) error, err error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{cfg: Config{DataDir: cfg.DataDir}, failed: make(chan struct{})}
+	n = &Node{cfg: Config{DataDir: cfg.DataDir}, failed: make(chan struct{})}
 	n.cfg.setStorageDefaults()
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
-	defer func() {
+	closeNode = func(err error) error {
 		n.cancel(errClosed)
 		if err = errors.Join(err, n.release()); err != nil {
 			err = fmt.Errorf("recover: %w", err)
 		}
-	}()
-	if err := n.openToRecover(cfg.Logger); err != nil {
+		return err
+	}
+	if cfg.DataDir == "" {
+		return n, closeNode, errors.New("no data folder given")
+	}
+	return n, closeNode, n.openToRecover(cfg.Logger)
+}
+
+func recoverFolder(cfg RecoverConfig, step func(recoverStep) error) (err error) {
+	if cfg.FSM == nil {
+		return errors.New("recover: no state machine given")
+	}
+	n, closeNode, err := openSurvivor(cfg)
+	defer func() { err = closeNode(err) }()
+	if err != nil {
 		return err
 	}
 	if err := n.dir.markRecovering(n.id); err != nil {

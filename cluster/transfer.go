@@ -121,6 +121,16 @@ func (n *Node) successor(ctx context.Context, servers []raft.Server, target uuid
 			best, newest = id, is.GetLastIndex()
 		}
 	}
+	if best == uuid.Nil && target != uuid.Nil {
+		why := "cannot be reached"
+		switch {
+		case low > 0:
+			why = "has a disk that is low"
+		case behind > 0:
+			why = "has not caught up"
+		}
+		return uuid.Nil, refused("node %s cannot lead now: it %s", target, why)
+	}
 	if best == uuid.Nil {
 		return uuid.Nil, refused("none of the %d voters that could lead can: %d cannot be reached, the disk of %d is low, and %d have not caught up",
 			len(others), len(others)-len(answers), low, behind)

@@ -228,7 +228,11 @@ func (r *transferReader) Close() error {
 type transferTransport struct {
 	*raft.NetworkTransport
 	transfers *transfers
+	requests  <-chan raft.RPC // that came in
 }
+
+// Consumer hands out what other nodes ask for.
+func (t transferTransport) Consumer() <-chan raft.RPC { return t.requests }
 
 var (
 	_ raft.WithPreVote = transferTransport{}

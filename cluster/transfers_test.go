@@ -257,7 +257,7 @@ func TestOneSnapshotForALaggingFollower(t *testing.T) {
 		third = c.others(leader)[1]
 	}
 	_, err := leader.Transfer(t.Context(), slow.ID())
-	wantRefusal(t, "the follower is to lead", err, "1 have not caught up")
+	wantRefusal(t, "the follower is to lead", err, "it has not caught up")
 	wantRefusal(t, "the other one is removed", leader.Remove(t.Context(), third.ID(), false), "1 can be reached and have caught up")
 	sent := leader.snapshots.newest().index
 	for range 6 * threshold {
@@ -313,7 +313,7 @@ func TestCloseWhileAFollowerLoads(t *testing.T) {
 // The wrapped transport is all that Raft looks for.
 func TestTransferTransport(t *testing.T) {
 	n := startTest(t, testConfig(t.TempDir(), &listFSM{}), options{})
-	var transport raft.Transport = transferTransport{n.transport, n.transfers}
+	var transport raft.Transport = transferTransport{NetworkTransport: n.transport, transfers: n.transfers}
 	if _, ok := transport.(raft.WithPreVote); !ok {
 		t.Error("without pre-vote")
 	}

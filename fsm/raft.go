@@ -46,12 +46,16 @@ func (s *Store) Apply(log *raft.Log) any { return s.ApplyBatch([]*raft.Log{log})
 // Snapshot takes the newest state, at no cost: it never changes.
 func (s *Store) Snapshot() (raft.FSMSnapshot, error) { return snapshot{s.State()}, nil }
 
-// Restore replaces the state by a snapshot's, once all of it is verified.
+// Restore replaces the state by a snapshot's, once all of it is verified, and never
+// by an older one.
 func (s *Store) Restore(r io.ReadCloser) error {
 	defer r.Close()
 	state, err := ReadSnapshot(r)
 	if err != nil {
 		return err
+	}
+	if newest := s.State().Revision; state.Revision < newest {
+		return fmt.Errorf("the snapshot is of revision %d and the state of %d: it would go back", state.Revision, newest)
 	}
 	s.publish(state)
 	return nil

@@ -95,7 +95,7 @@ var rules = map[string]rule{
 
 	"ClusterService/ListMembers":        {reach: inCluster},
 	"ClusterService/GetStatus":          {reach: inCluster},
-	"ClusterService/Join":               {reach: inCluster, note: "the cluster to be joined judges the key; a node that belongs to one refuses"},
+	"ClusterService/Join":               {reach: inCluster, note: "on a node that belongs to no cluster the one to be joined judges the key"},
 	"ClusterService/AddMember":          {runs: onLeader, reach: inCluster},
 	"ClusterService/Leave":              {reach: inCluster},
 	"ClusterService/RemoveMember":       {runs: onLeader, reach: inCluster},

@@ -151,13 +151,7 @@ func (s *Server) headerOf(a answer) metadata.MD {
 // since Tap holds up its whole connection.
 func (s *Server) Tap(ctx context.Context, info *tap.Info) (context.Context, error) {
 	method := methodOf(info.FullMethodName)
-	if method == joinMethod && s.cluster != nil {
-		if err := s.mayJoin(); err != nil {
-			return ctx, err
-		}
-		return s.receivePublic(ctx)
-	}
-	if public[method] {
+	if s.isPublic(method) {
 		return s.receivePublic(ctx)
 	}
 	if err := s.answers(); err != nil {
@@ -187,9 +181,15 @@ func (s *Server) Admit(ctx context.Context) error {
 // answers fails on a node that has no state to judge calls by.
 func (s *Server) answers() error {
 	if s.cluster != nil && !s.cluster.HasCluster() {
-		return unavailable("this node belongs to no cluster yet: remit join makes it join one")
+		return unavailable("this node belongs to no cluster yet: %s", s.cluster.Waiting())
 	}
-	return s.fresh.started()
+	err := s.fresh.started()
+	if err != nil && s.cluster != nil {
+		if why := s.cluster.Waiting(); why != "" {
+			return unavailable("this node is not ready: %s", why)
+		}
+	}
+	return err
 }
 
 // admit finds out who calls. The interceptors ask anew after Tap: a key may end
@@ -219,11 +219,7 @@ func (s *Server) admit(ctx context.Context) (*call, error) {
 // answers itself.
 func (s *Server) StreamInterceptor(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	method := methodOf(info.FullMethod)
-	if method == joinMethod && s.cluster != nil {
-		if err := s.mayJoin(); err != nil {
-			return err
-		}
-	} else if !public[method] {
+	if !s.isPublic(method) {
 		authorized, err := s.authorized(stream, info)
 		if err != nil {
 			return err

@@ -17,6 +17,9 @@ type Cluster interface {
 	// HasCluster reports whether this node belongs to a cluster, or is bound to be
 	// part of a new one.
 	HasCluster() bool
+	// Waiting says why a node takes no part in a cluster: what it waits for before it
+	// belongs to one, or what keeps it from its own for good; empty if nothing does.
+	Waiting() string
 	// Members returns all nodes of the cluster, each as it describes itself now. It
 	// does not wait long for those that do not answer.
 	Members(ctx context.Context) ([]Member, error)

@@ -13,20 +13,16 @@ import (
 	clusterv1 "github.com/remit-io/remit/proto/cluster/v1"
 )
 
-// joinMethod is open to everybody on a node without a cluster, which has no keys
-// to judge by: the cluster to be joined does.
 const joinMethod = "ClusterService/Join"
 
-// mayJoin refuses Join on a node that has a cluster.
-func (s *Server) mayJoin() error {
-	if s.cluster.HasCluster() {
-		return refused("this node belongs to a cluster already: if it joined that without getting its vote, remit promote gives it one; " +
-			"to join another, make it leave, wipe its data folder and start it again")
-	}
-	return nil
+// isPublic reports whether a method needs no key here. Join is open to everybody on a
+// node without a cluster, which has no keys to judge by: the cluster to be joined does.
+func (s *Server) isPublic(method string) bool {
+	return public[method] || method == joinMethod && s.cluster != nil && !s.cluster.HasCluster()
 }
 
-// Join makes this node, which belongs to no cluster, join one.
+// Join makes this node, which belongs to no cluster, join one. On a member it goes on
+// with a joining that was cut short.
 func (s *Server) Join(req *clusterv1.JoinRequest, stream grpc.ServerStreamingServer[clusterv1.JoinResponse]) error {
 	ctx := stream.Context()
 	if req.Address == "" {
@@ -36,7 +32,10 @@ func (s *Server) Join(req *clusterv1.JoinRequest, stream grpc.ServerStreamingSer
 	if err != nil {
 		return err
 	}
-	steps := newSteps(stream, func(step string) *clusterv1.JoinResponse { return &clusterv1.JoinResponse{Step: step} })
+	var reached *clusterv1.AddMemberResponse // by the last attempt
+	steps := newSteps(stream, func(step string) *clusterv1.JoinResponse {
+		return &clusterv1.JoinResponse{Step: step, AppliedRevision: reached.GetAppliedRevision(), TargetRevision: reached.GetLeaderRevision()}
+	})
 	add := func(ctx context.Context, conn grpc.ClientConnInterface, node NewMember) (bool, error) {
 		ctx = metadata.AppendToOutgoingContext(ctx, metadataAuthorization, credential)
 		resp, err := clusterv1.NewClusterServiceClient(conn).AddMember(ctx, &clusterv1.AddMemberRequest{
@@ -54,7 +53,8 @@ func (s *Server) Join(req *clusterv1.JoinRequest, stream grpc.ServerStreamingSer
 		case node.Replica:
 			step = "catching up"
 		}
-		steps.send(&clusterv1.JoinResponse{Step: step, AppliedRevision: resp.AppliedRevision, TargetRevision: resp.LeaderRevision})
+		reached = resp
+		steps.step(step)
 		return resp.Done, nil
 	}
 	if err := s.cluster.Join(ctx, req.Address, add, steps.step); err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/remit-io/remit/fsm"
+	clusterv1 "github.com/remit-io/remit/proto/cluster/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -99,6 +100,10 @@ func (s *Server) lead(ctx context.Context, c *call, r rule, handler grpc.UnaryHa
 			// An attempt before may have ended the key itself, or be applied yet.
 			return a, c.outcome(r, repeatable, unknown, fmt.Errorf("it is refused now: %s", reason(err)))
 		default:
+			if restored, ok := a.resp.(*clusterv1.CommitRestoreResponse); ok && err == nil {
+				// Who looks at this node next is to see the data restored.
+				_, _ = s.store.Wait(ctx, restored.Revision)
+			}
 			return a, err
 		}
 		if u.exhausted && unknown == nil {

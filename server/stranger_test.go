@@ -246,12 +246,17 @@ func TestEpochChangesWhileReadsWait(t *testing.T) {
 // A node without a cluster says what to do.
 func TestNoCluster(t *testing.T) {
 	n := newNode(t)
-	n.cluster.change(func(f *fakeCluster) { f.bare = true })
+	n.cluster.change(func(f *fakeCluster) { f.bare, f.waits = true, "it waits for others" })
 	for _, service := range []string{serviceName, "REST"} {
 		for _, req := range append(everyRequest(), proto.Message(&organisationv1.WhoAmIRequest{})) {
-			n.door(service).refuse(t, withKey(t.Context()), req, codes.Unavailable, "belongs to no cluster yet", "join")
+			n.door(service).refuse(t, withKey(t.Context()), req, codes.Unavailable, "belongs to no cluster yet: it waits for others")
 		}
 	}
+	// So does one that its cluster has gone on without.
+	n.cluster.change(func(f *fakeCluster) { f.bare, f.waits = false, "it was removed" })
+	n.door(serviceName).refuse(t, withKey(t.Context()), reads()[0], codes.Unavailable, "this node is not ready: it was removed")
+	n.cluster.change(func(f *fakeCluster) { f.waits = "" })
+	n.door(serviceName).refuse(t, withKey(t.Context()), reads()[0], codes.Unavailable, "it has not heard from the leader since it started")
 }
 
 // The bound on how old a default read may be is the operator's choice.

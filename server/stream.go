@@ -20,16 +20,13 @@ func newSteps[M any](stream grpc.ServerStreamingServer[M], word func(step string
 	return &steps[M]{stream: stream, word: word}
 }
 
-// step tells in words.
-func (s *steps[M]) step(text string) { s.send(s.word(text)) }
-
-// send tells by a whole message. Whoever went away is told nothing: what was
-// begun goes on by its context.
-func (s *steps[M]) send(message *M) {
+// step tells in words. Whoever went away is told nothing: what was begun goes on by
+// its context.
+func (s *steps[M]) step(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failed == nil {
-		s.failed = s.stream.Send(message)
+		s.failed = s.stream.Send(s.word(text))
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -122,6 +123,9 @@ func wordCluster(err error) error {
 	}
 	return status.Error(codes.Unavailable, err.Error())
 }
+
+// Waiting says why this node takes no part in a cluster.
+func (n nodes) Waiting() string { return cmp.Or(n.Node.Waiting(), n.Estranged()) }
 
 // HasCluster reports whether this node belongs to a cluster.
 func (n nodes) HasCluster() bool { return n.HasState() }

@@ -42,7 +42,8 @@ old its state may be, and what it has to complain of. Only operators may.`,
 	return cmd
 }
 
-// member is a node of the cluster in JSON.
+// member is a node of the cluster in JSON. What only the node itself knows is null
+// where it was not reached.
 type member struct {
 	ID              string   `json:"id"`
 	Name            string   `json:"name"`
@@ -50,35 +51,45 @@ type member struct {
 	Suffrage        string   `json:"suffrage"`
 	RaftAddress     string   `json:"raft_address"`
 	GossipAddress   string   `json:"gossip_address"`
-	HTTPAddress     string   `json:"http_address"`
-	GRPCAddress     string   `json:"grpc_address"`
-	Version         string   `json:"version"`
-	SupportedLevel  uint32   `json:"supported_level"`
-	Level           uint32   `json:"level"`
-	AppliedRevision uint64   `json:"applied_revision"`
-	Lag             uint64   `json:"lag"`
-	FreshnessMs     int64    `json:"freshness_ms"` // -1 before it has heard from a leader
+	HTTPAddress     *string  `json:"http_address"`
+	GRPCAddress     *string  `json:"grpc_address"`
+	Version         *string  `json:"version"`
+	SupportedLevel  *uint32  `json:"supported_level"`
+	Level           *uint32  `json:"level"`
+	AppliedRevision *uint64  `json:"applied_revision"`
+	Lag             *uint64  `json:"lag"`
+	FreshnessMs     *int64   `json:"freshness_ms"` // null also before it has heard from a leader
 	Healthy         bool     `json:"healthy"`
 	Problems        []string `json:"problems"`
-	Term            uint64   `json:"term"`
-	LastIndex       uint64   `json:"last_index"`
-	SnapshotIndex   uint64   `json:"snapshot_index"`
-	LogBytes        uint64   `json:"log_bytes"`
-	FreeDiskBytes   uint64   `json:"free_disk_bytes"`
-	ReadIndexRounds uint64   `json:"read_index_rounds"`
+	Term            *uint64  `json:"term"`
+	LastIndex       *uint64  `json:"last_index"`
+	SnapshotIndex   *uint64  `json:"snapshot_index"`
+	LogBytes        *uint64  `json:"log_bytes"`
+	FreeDiskBytes   *uint64  `json:"free_disk_bytes"`
+	ReadIndexRounds *uint64  `json:"read_index_rounds"`
 }
 
 func memberJSON(m *clusterv1.Member) member {
-	return member{
+	shown := member{
 		ID: m.GetId(), Name: m.GetName(), Leader: m.GetLeader(), Suffrage: m.GetSuffrage(),
-		RaftAddress: m.GetRaftAddress(), GossipAddress: m.GetGossipAddress(), HTTPAddress: m.GetHttpAddress(), GRPCAddress: m.GetGrpcAddress(),
-		Version: m.GetVersion(), SupportedLevel: m.GetSupportedLevel(), Level: m.GetLevel(),
-		AppliedRevision: m.GetAppliedRevision(), Lag: m.GetLag(), FreshnessMs: m.GetAgeMs(),
+		RaftAddress: m.GetRaftAddress(), GossipAddress: m.GetGossipAddress(),
 		Healthy: m.GetHealthy(), Problems: append([]string{}, m.GetProblems()...),
-		Term: m.GetTerm(), LastIndex: m.GetLastIndex(), SnapshotIndex: m.GetSnapshotIndex(),
-		LogBytes: m.GetLogBytes(), FreeDiskBytes: m.GetFreeDiskBytes(), ReadIndexRounds: m.GetReadIndexRounds(),
 	}
+	if !reached(m) {
+		return shown
+	}
+	shown.HTTPAddress, shown.GRPCAddress, shown.Version = &m.HttpAddress, &m.GrpcAddress, &m.Version
+	shown.SupportedLevel, shown.Level, shown.AppliedRevision, shown.Lag = &m.SupportedLevel, &m.Level, &m.AppliedRevision, &m.Lag
+	shown.Term, shown.LastIndex, shown.SnapshotIndex = &m.Term, &m.LastIndex, &m.SnapshotIndex
+	shown.LogBytes, shown.FreeDiskBytes, shown.ReadIndexRounds = &m.LogBytes, &m.FreeDiskBytes, &m.ReadIndexRounds
+	if m.GetAgeMs() >= 0 {
+		shown.FreshnessMs = &m.AgeMs
+	}
+	return shown
 }
+
+// reached reports whether the member described itself.
+func reached(m *clusterv1.Member) bool { return m.GetVersion() != "" }
 
 // writeMembers prints the members as a plain list.
 func writeMembers(w io.Writer, members []*clusterv1.Member) error {
@@ -101,7 +112,7 @@ func writeIndented(w io.Writer, v any) error {
 // to say.
 func memberRow(m *clusterv1.Member) []string {
 	row := []string{m.GetName(), m.GetId(), role(m), m.GetHttpAddress(), m.GetGrpcAddress(), m.GetVersion(), "", "", "", health(m)}
-	if m.GetVersion() != "" {
+	if reached(m) {
 		row[6], row[7], row[8] = strconv.FormatUint(m.GetAppliedRevision(), 10), strconv.FormatUint(m.GetLag(), 10), age(m)
 	}
 	return row
@@ -123,6 +134,14 @@ func health(m *clusterv1.Member) string {
 		return "healthy"
 	}
 	return strings.Join(m.GetProblems(), "; ")
+}
+
+// revision is how far a member is. What the newest is, one that is ill need not know.
+func revision(m *clusterv1.Member) string {
+	if !m.GetHealthy() {
+		return strconv.FormatUint(m.GetAppliedRevision(), 10)
+	}
+	return fmt.Sprintf("%d, %d behind the newest", m.GetAppliedRevision(), m.GetLag())
 }
 
 // age is how old a member's state may be; nothing before it has heard from a leader.
@@ -171,7 +190,7 @@ far the node is, and what it has to complain of. Only operators may.`,
 				field{"Role", []string{role(m)}},
 				field{"Version", []string{m.GetVersion()}},
 				field{"Level", []string{fmt.Sprintf("%d of %d that it supports", m.GetLevel(), m.GetSupportedLevel())}},
-				field{"Revision", []string{fmt.Sprintf("%d, %d behind the newest", m.GetAppliedRevision(), m.GetLag())}},
+				field{"Revision", []string{revision(m)}},
 				field{"Age", []string{age(m)}},
 				field{"HTTP", []string{m.GetHttpAddress()}},
 				field{"gRPC", []string{m.GetGrpcAddress()}},

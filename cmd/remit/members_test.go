@@ -43,8 +43,17 @@ c     id-c  replica  -     -     v0       100       20   -     not ready; the di
 			t.Errorf("%s is %v, want %v", key, list[0][key], want)
 		}
 	}
-	if problems, ok := list[0]["problems"].([]any); !ok || len(problems) != 0 || list[1]["healthy"] != false || list[1]["freshness_ms"] != -1.0 {
+	if problems, ok := list[0]["problems"].([]any); !ok || len(problems) != 0 || list[1]["healthy"] != false {
 		t.Errorf("%v", list)
+	}
+	// Nothing is made up about a node that was not reached.
+	for _, key := range []string{"lag", "freshness_ms", "free_disk_bytes", "log_bytes", "applied_revision", "level", "http_address"} {
+		if value, there := list[1][key]; !there || value != nil {
+			t.Errorf("%s of a node that was not reached is %v", key, value)
+		}
+	}
+	if list[2]["freshness_ms"] != nil || list[2]["lag"] != 20.0 {
+		t.Errorf("%v", list[2])
 	}
 	f.fail = status.Error(codes.PermissionDenied, "Permission denied: only operators of the cluster may call ClusterService/ListMembers")
 	fails(t, `

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
@@ -58,8 +59,22 @@ func writeJSON(w io.Writer, answer proto.Message) error {
 		return err
 	}
 	indented.WriteByte('\n')
-	_, err = indented.WriteTo(w)
+	_, err = w.Write(withNumbers(indented.Bytes(), answer.ProtoReflect()))
 	return err
+}
+
+// withNumbers makes numbers of an answer's own that protojson words as strings, for
+// languages that lose digits beyond 2^53: revisions do not come that far.
+func withNumbers(text []byte, answer protoreflect.Message) []byte {
+	answer.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		switch field.Kind() {
+		case protoreflect.Uint64Kind, protoreflect.Int64Kind:
+			key := fmt.Sprintf("\n  %q: ", field.Name())
+			text = bytes.Replace(text, fmt.Appendf(nil, "%s\"%v\"", key, value), fmt.Appendf(nil, "%s%v", key, value), 1)
+		}
+		return true
+	})
+	return text
 }
 
 // writeTable prints rows under a header, in aligned columns.

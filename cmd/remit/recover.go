@@ -15,6 +15,7 @@ import (
 func newRecoverCommand() *cobra.Command {
 	var (
 		dataDir string
+		dryRun  bool
 		output  format
 	)
 	confirm := confirmation{verb: "recover"}
@@ -25,12 +26,15 @@ func newRecoverCommand() *cobra.Command {
 majority of the voters is lost for good: the cluster takes no writes then and
 cannot elect a leader by itself. No process may run on the folder.
 
-Run it on one node alone, the one whose log reaches furthest. Writes that only the
+Run it on one node alone, the one whose log reaches furthest: --dry-run shows that,
+and changes nothing. The higher term has more, and at the same term the higher
+index. Writes that only the
 lost nodes had are lost; all that is in this folder's log counts as written. Tokens
 from before end, keys hold. Every other node of the old cluster is refused from
 then on, so remove their data folders before they start again, and let them join.
 It asks first, or needs --yes where nobody can be asked.`,
-		Example: `  remit recover --data-dir /var/lib/remit
+		Example: `  remit recover --data-dir /var/lib/remit --dry-run
+  remit recover --data-dir /var/lib/remit
   remit recover --data-dir /var/lib/remit --yes`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -39,6 +43,9 @@ It asks first, or needs --yes where nobody can be asked.`,
 			}
 			if _, err := os.Stat(dataDir); err != nil {
 				return &failure{message: fmt.Sprintf("there is no data folder to recover from: %v", err), cause: err}
+			}
+			if dryRun {
+				return lookAtSurvivor(cmd, dataDir, output)
 			}
 			const deed = ", without all other nodes and what only they hold"
 			if err := confirm.agree(cmd, "Make the node of "+dataDir+" the only member of its cluster"+deed+"?",
@@ -64,12 +71,36 @@ It asks first, or needs --yes where nobody can be asked.`,
 		},
 	}
 	cmd.Flags().StringVar(&dataDir, "data-dir", "", "the `folder` of the node that survives")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what the folder holds, and change nothing")
 	confirm.addFlag(cmd)
 	addOutputFlag(cmd, &output)
 	if err := cmd.MarkFlagDirname("data-dir"); err != nil {
 		panic(err) // the flag is defined above
 	}
 	return cmd
+}
+
+// lookAtSurvivor shows how far a data folder goes.
+func lookAtSurvivor(cmd *cobra.Command, dataDir string, output format) error {
+	s, err := cluster.Look(dataDir, nil)
+	if err != nil {
+		return err
+	}
+	if output == asJSON {
+		return writeIndented(cmd.OutOrStdout(), struct {
+			DataDir       string `json:"data_dir"`
+			NodeID        string `json:"node_id"`
+			ClusterID     string `json:"cluster_id"`
+			LastTerm      uint64 `json:"last_term"`
+			LastIndex     uint64 `json:"last_index"`
+			SnapshotIndex uint64 `json:"snapshot_index"`
+		}{dataDir, s.NodeID.String(), s.ClusterID.String(), s.LastTerm, s.LastIndex, s.SnapshotIndex})
+	}
+	return writeFields(cmd.OutOrStdout(),
+		field{"Node", []string{s.NodeID.String()}},
+		field{"Cluster", []string{s.ClusterID.String()}},
+		field{"Log", []string{fmt.Sprintf("to term %d, index %d", s.LastTerm, s.LastIndex)}},
+		field{"Snapshot", []string{fmt.Sprintf("at index %d", s.SnapshotIndex)}})
 }
 
 // recoverNode begins a new history with what a data folder holds, and returns the

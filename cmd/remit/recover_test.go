@@ -32,6 +32,19 @@ func TestRecover(t *testing.T) {
 		t.Errorf("a folder that is in use: %+v", got)
 	}
 	closeNode(t, n)
+	for range 2 { // it changes nothing
+		looked := remit(t, "recover", "--data-dir", folder, "--dry-run", "-o", "json")
+		var found struct {
+			ClusterID string `json:"cluster_id"`
+			NodeID    string `json:"node_id"`
+			LastTerm  uint64 `json:"last_term"`
+			LastIndex uint64 `json:"last_index"`
+		}
+		if err := json.Unmarshal([]byte(looked.stdout), &found); err != nil || looked.code != exitOK ||
+			found.ClusterID != before.Cluster.String() || found.NodeID != n.cluster.ID() || found.LastTerm == 0 || found.LastIndex < before.Revision {
+			t.Errorf("%v: %+v, revision %d", err, looked, before.Revision)
+		}
+	}
 	fails(t, "remit: not confirmed, so nothing changed: this makes the node of "+folder+" the only member of its cluster, without all other nodes and what only they hold\n"+
 		"hint: --yes recovers without asking\n", "recover", "--data-dir", folder)
 

@@ -91,15 +91,12 @@ func TestRestoreUnderLoad(t *testing.T) {
 		}
 	}
 	more()
-	var restored struct{ Revision string }
+	var restored struct{ Revision uint64 }
 	answer := follower.must("snapshot", "restore", backup, "--yes", "-o", "json")
 	if err := json.Unmarshal([]byte(answer), &restored); err != nil {
 		t.Fatalf("%v: %s", err, answer)
 	}
-	at, err := strconv.ParseUint(restored.Revision, 10, 64)
-	if err != nil {
-		t.Fatalf("%v: %s", err, answer)
-	}
+	at := restored.Revision
 	more()
 	end()
 

@@ -230,6 +230,8 @@ disk; until then it has another name. Only operators may.`,
 func mayWrite(path string, replace bool) error {
 	info, err := os.Stat(path)
 	switch {
+	case path == "-":
+		return &failure{message: "a snapshot is saved to a file, and not to stdout", hint: "name a file; ./- is one of that name"}
 	case err == nil && info.IsDir():
 		return &failure{message: fmt.Sprintf("%s is a folder", path), hint: "name a file in it"}
 	case err == nil && !replace:
