@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/hashicorp/raft"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -366,6 +367,25 @@ func (n *Node) Estranged() string {
 		}
 	}
 	return ""
+}
+
+// HasCommands reports whether the node's log or snapshots hold a command. A cluster
+// that has begun without one waits for its first.
+func (n *Node) HasCommands() bool {
+	if n.snapshots.newest().index > 0 {
+		return true
+	}
+	first, err := n.store.FirstIndex()
+	if err != nil {
+		return false
+	}
+	for i, last := first, n.raft.LastIndex(); i > 0 && i <= last; i++ {
+		var entry raft.Log
+		if err := n.store.GetLog(i, &entry); err == nil && entry.Type == raft.LogCommand {
+			return true
+		}
+	}
+	return false
 }
 
 // Coordinator is the id of the node that bootstrapped the cluster, as long as its

@@ -397,3 +397,21 @@ func TestClusterMoves(t *testing.T) {
 		})
 	}
 }
+
+// A cluster that has begun has no command yet, and then it has one for ever.
+func TestHasCommands(t *testing.T) {
+	n := startTest(t, testConfig(t.TempDir(), &listFSM{}), options{})
+	if n.HasCommands() {
+		t.Error("a new log has a command")
+	}
+	mustApply(t, n, "first")
+	if !n.HasCommands() {
+		t.Error("the first command is not seen")
+	}
+	if err := n.raft.Snapshot().Error(); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.store.cutFront(n.raft.LastIndex()); err != nil || !n.HasCommands() {
+		t.Errorf("a command in a snapshot is not seen: %v", err)
+	}
+}

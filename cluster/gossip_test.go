@@ -162,9 +162,11 @@ func TestGossipRefusesAnotherCluster(t *testing.T) {
 
 func TestGossipKey(t *testing.T) {
 	key := bytes.Repeat([]byte{7}, 32)
+	lines := map[string]*syncBuffer{}
 	open := func(name string, key []byte, seeds ...string) *Node {
 		cfg := gossipConfig(t, name, seeds...)
-		cfg.GossipKey = key
+		lines[name] = &syncBuffer{}
+		cfg.GossipKey, cfg.Logger = key, lines[name].logger()
 		return openTest(t, cfg, options{})
 	}
 	a := open("a", key)
@@ -183,6 +185,23 @@ func TestGossipKey(t *testing.T) {
 	}
 	if !sees(a, b) {
 		t.Error("a node without the key is seen")
+	}
+	// Whoever looks at the log of any of them learns what is wrong.
+	for _, name := range []string{"a", "none", "other"} {
+		waitFor(t, name+" says that keys differ", func() bool {
+			return strings.Contains(lines[name].String(), "gossip cannot be understood: the nodes have different gossip keys, or one has none")
+		})
+	}
+}
+
+// memberlist words errors as lists over several lines.
+func TestListless(t *testing.T) {
+	const listed = "2 errors occurred:\n\t* failed to join 127.0.0.1:1: connection refused\n\t* failed to join 127.0.0.1:2: reset\n\n"
+	if got := listless(listed); got != "failed to join 127.0.0.1:1: connection refused; failed to join 127.0.0.1:2: reset" {
+		t.Errorf("%q", got)
+	}
+	if got := listless("plain"); got != "plain" {
+		t.Errorf("%q", got)
 	}
 }
 

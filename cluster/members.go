@@ -10,8 +10,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/hashicorp/raft"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	nodev1 "github.com/remit-io/remit/proto/node/v1"
 )
@@ -27,6 +25,10 @@ const (
 	// keepsUp is how many entries behind a voter may be under load: it has them in a
 	// second.
 	keepsUp = 4096
+	// followPatience is how long voters that answer may take to follow the leader, and
+	// followPause the wait between two looks.
+	followPatience = time.Second
+	followPause    = 50 * time.Millisecond
 )
 
 var (
@@ -118,13 +120,14 @@ func (n *Node) statusOf(ctx context.Context, id uuid.UUID, options ...grpc.CallO
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	answer, err := n.nodeClient(id).Status(ctx, &nodev1.StatusRequest{}, options...)
-	if status.Code(err) == codes.DeadlineExceeded {
-		return nil, fmt.Errorf("%w: it does not answer within %s", ErrUnreachable, statusTimeout)
+	if err == nil {
+		return answer, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s", ErrUnreachable, reasonOf(err))
+	reason := reasonOf(err)
+	if reason == context.DeadlineExceeded.Error() {
+		reason = fmt.Sprintf("it does not answer within %s", statusTimeout)
 	}
-	return answer, nil
+	return nil, fmt.Errorf("%w: %s", ErrUnreachable, reason)
 }
 
 // statuses asks several nodes at once; those that do not answer are not in the result.
@@ -303,6 +306,27 @@ func (n *Node) follows(id uuid.UUID, is *nodev1.StatusResponse) bool {
 	first, err := n.store.FirstIndex()
 	last := is.GetLastIndex()
 	return err == nil && is.GetLeaderId() == n.ID() && last > 0 && last+1 >= first && last+keepsUp >= n.raft.CommitIndex()
+}
+
+// followers asks voters how they are, and returns how many follow. Where enough answer
+// and too few follow, they are given a moment: a new leader is heard of one by one.
+func (n *Node) followers(ctx context.Context, voters []uuid.UUID, need int) (following int, answers map[uuid.UUID]*nodev1.StatusResponse) {
+	for deadline := time.Now().Add(followPatience); ; {
+		answers, following = n.statuses(ctx, voters), 0
+		for id, is := range answers {
+			if n.follows(id, is) {
+				following++
+			}
+		}
+		if following >= need || len(answers) < need || time.Now().After(deadline) {
+			return following, answers
+		}
+		select {
+		case <-ctx.Done():
+			return following, answers
+		case <-time.After(followPause):
+		}
+	}
 }
 
 // Promote gives a member a vote, on the leader. It has to have caught up.

@@ -162,7 +162,11 @@ func TestQuorumIsKept(t *testing.T) {
 	ctx := t.Context()
 	wantRefusal(t, "remove one of the two that are left", leader.Remove(ctx, alive.ID(), false), "2 voters, of which 2 must be there to write anything, and 1 can be reached")
 	wantRefusal(t, "demote one of the two that are left", alive.Demote(ctx, alive.ID(), false), "2 voters")
-	wantRefusal(t, "the leader leaves", leader.Leave(ctx, "", false, func(string) {}), "2 voters")
+	var steps []string
+	wantRefusal(t, "the leader leaves", leader.Leave(ctx, "", false, func(step string) { steps = append(steps, step) }), "2 voters")
+	if last := steps[len(steps)-1]; last != "it is to be removed; another node is to lead first" {
+		t.Errorf("a node that does not turn clients away says %q", last)
+	}
 	wantRefusal(t, "another leaves", leader.Leave(ctx, alive.ID(), false, func(string) {}), "2 voters")
 	if err := leader.Leave(ctx, dead.ID(), false, func(string) {}); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("a node that is away is made to leave: %v", err)

@@ -152,12 +152,8 @@ func (n *Node) mayLose(ctx context.Context, id uuid.UUID, voters []uuid.UUID, fo
 	if force {
 		return nil
 	}
-	following, need := 0, len(rest)/2+1
-	for voter, is := range n.statuses(ctx, rest) {
-		if n.follows(voter, is) {
-			following++
-		}
-	}
+	need := len(rest)/2 + 1
+	following, _ := n.followers(ctx, rest, need)
 	if err := ctx.Err(); err != nil { // then their silence says nothing
 		return err
 	}

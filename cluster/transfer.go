@@ -107,7 +107,7 @@ func (n *Node) successor(ctx context.Context, servers []raft.Server, target uuid
 	var best uuid.UUID
 	var newest uint64
 	low, behind := 0, 0
-	answers := n.statuses(ctx, others)
+	_, answers := n.followers(ctx, others, 1)
 	for _, id := range others {
 		is := answers[id]
 		switch {

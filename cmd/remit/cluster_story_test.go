@@ -40,6 +40,7 @@ func TestClusterStory(t *testing.T) {
 		replica.serves()
 		replica.must("join", leader.gossip)
 		replica.ready()
+		replica.must("join", leader.gossip) // as after one that was cut short
 	}
 	expectMembers(t, leader, 3, 2)
 	expectReads(t, witness, f.nodes[3])

@@ -145,16 +145,16 @@ func (n *Node) ready() error {
 	if !n.cluster.HasState() {
 		return errors.New("this node belongs to no cluster yet: " + n.cluster.Waiting())
 	}
-	if n.store.State().Revision == 0 {
+	if why := n.cluster.Estranged(); why != "" {
+		return fmt.Errorf("%s; %s", status.Convert(err).Message(), why)
+	}
+	if !n.cluster.HasCommands() {
 		coordinator, err := n.cluster.Coordinator()
 		if err != nil || coordinator == "" {
 			coordinator = "that began the cluster"
 		}
 		return fmt.Errorf("the cluster has no first command yet, which node %s writes: if that one is lost for good, nothing has begun, "+
 			"so remove the data folders of all nodes and start them again", coordinator)
-	}
-	if why := n.cluster.Estranged(); why != "" {
-		return fmt.Errorf("%s; %s", status.Convert(err).Message(), why)
 	}
 	return err
 }

@@ -122,7 +122,7 @@ func TestNodeOfAnotherCluster(t *testing.T) {
 		return strings.Contains(stranger.stderr.String(), fmt.Sprintf("belongs to cluster %s, and this node to cluster %s", ids[1], ids[0]))
 	})
 	_, err := stranger.remit("join", f.nodes[0].gossip)
-	if err == nil || !strings.Contains(err.Error(), "this node belongs to a cluster already") {
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("belongs to cluster %s, and this node to cluster %s", ids[1], ids[0])) {
 		t.Errorf("remit join at a node that has a cluster: %v", err)
 	}
 	expectMembers(t, f.nodes[0], 3, 0)

@@ -41,7 +41,7 @@ func TestLostMajority(t *testing.T) {
 
 	// A node that was lost has the old history.
 	f.start(old).waits("recovered", "remove the data folder")
-	if _, err := old.remit("join", survivor.gossip); err == nil || !strings.Contains(err.Error(), "wipe its data folder") {
+	if _, err := old.remit("join", survivor.gossip); err == nil || !strings.Contains(err.Error(), "remove the data folder") {
 		t.Errorf("an old node joins: %v", err)
 	}
 	expectMembers(t, survivor, 1, 0)

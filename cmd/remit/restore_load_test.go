@@ -91,12 +91,19 @@ func TestRestoreUnderLoad(t *testing.T) {
 		}
 	}
 	more()
-	var restored struct{ Revision uint64 }
+	var restored struct {
+		Revision uint64
+		Epoch    string
+	}
 	answer := follower.must("snapshot", "restore", backup, "--yes", "-o", "json")
 	if err := json.Unmarshal([]byte(answer), &restored); err != nil {
 		t.Fatalf("%v: %s", err, answer)
 	}
 	at := restored.Revision
+	// Who restores through a node finds the data restored there.
+	if status := follower.must("status", "-o", "json"); !strings.Contains(status, restored.Epoch) {
+		t.Errorf("the node that was asked is not in the new epoch %s: %s", restored.Epoch, status)
+	}
 	more()
 	end()
 
