@@ -369,23 +369,21 @@ func (n *Node) Estranged() string {
 	return ""
 }
 
-// HasCommands reports whether the node's log or snapshots hold a command. A cluster
-// that has begun without one waits for its first.
-func (n *Node) HasCommands() bool {
-	if n.snapshots.newest().index > 0 {
-		return true
-	}
+// AwaitsFirst returns the node that has to write the cluster's first command, if the
+// log, which begins here and is known to all of this node, has none yet.
+func (n *Node) AwaitsFirst() (coordinator string, awaits bool) {
 	first, err := n.store.FirstIndex()
-	if err != nil {
-		return false
+	if err != nil || first != 1 || n.snapshots.newest().index > 0 {
+		return "", false
 	}
-	for i, last := first, n.raft.LastIndex(); i > 0 && i <= last; i++ {
+	for i, last := first, n.raft.LastIndex(); i <= last; i++ {
 		var entry raft.Log
-		if err := n.store.GetLog(i, &entry); err == nil && entry.Type == raft.LogCommand {
-			return true
+		if err := n.store.GetLog(i, &entry); err != nil || entry.Type == raft.LogCommand {
+			return "", false
 		}
 	}
-	return false
+	coordinator, err = n.Coordinator()
+	return coordinator, err == nil
 }
 
 // Coordinator is the id of the node that bootstrapped the cluster, as long as its

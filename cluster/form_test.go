@@ -398,20 +398,29 @@ func TestClusterMoves(t *testing.T) {
 	}
 }
 
-// A cluster that has begun has no command yet, and then it has one for ever.
-func TestHasCommands(t *testing.T) {
-	n := startTest(t, testConfig(t.TempDir(), &listFSM{}), options{})
-	if n.HasCommands() {
-		t.Error("a new log has a command")
+// A cluster that has begun has no command yet, and then it has one for ever. A node
+// that joins cannot tell, before it has the log.
+func TestAwaitsFirst(t *testing.T) {
+	c := startCluster(t, 1)
+	leader := c.leader()
+	if id, awaits := leader.AwaitsFirst(); !awaits || id != leader.ID() {
+		t.Errorf("a new log awaits its first command from %q: %t", id, awaits)
 	}
-	mustApply(t, n, "first")
-	if !n.HasCommands() {
+	mustApply(t, leader.Node, "first")
+	if _, awaits := leader.AwaitsFirst(); awaits {
 		t.Error("the first command is not seen")
 	}
-	if err := n.raft.Snapshot().Error(); err != nil {
+	if err := leader.raft.Snapshot().Error(); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.store.cutFront(n.raft.LastIndex()); err != nil || !n.HasCommands() {
-		t.Errorf("a command in a snapshot is not seen: %v", err)
+	joiner := c.add()
+	if _, awaits := joiner.AwaitsFirst(); awaits {
+		t.Error("a node without a log says that the cluster has none")
+	}
+	if err := leader.store.cutFront(leader.raft.LastIndex()); err != nil {
+		t.Fatal(err)
+	}
+	if _, awaits := leader.AwaitsFirst(); awaits {
+		t.Error("a command in a snapshot is not seen")
 	}
 }

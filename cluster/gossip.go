@@ -149,6 +149,13 @@ func (g *gossip) config() (*memberlist.Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Before it listens: what comes in then is taken once memberlist runs, and not before.
+	var advertised *net.IPAddr
+	if g.node.cfg.AdvertiseAddr != "" {
+		if advertised, err = net.ResolveIPAddr("ip", g.node.cfg.AdvertiseAddr); err != nil {
+			return nil, fmt.Errorf("the advertised address: %w", err)
+		}
+	}
 	logger := log.New(gossipLog{g}, "", 0)
 	transport, err := newGossipTransport(g.ctx, bind, len(g.node.cfg.GossipKey) == 0 && !g.node.cfg.Insecure, logger)
 	if err != nil {
@@ -156,14 +163,8 @@ func (g *gossip) config() (*memberlist.Config, error) {
 	}
 	port := transport.GetAutoBindPort()
 	advertise, host := bind.IP, bind.IP.String()
-	if g.node.cfg.AdvertiseAddr != "" {
-		host = g.node.cfg.AdvertiseAddr
-		resolved, err := net.ResolveIPAddr("ip", host)
-		if err != nil {
-			_ = transport.Shutdown()
-			return nil, fmt.Errorf("the advertised address: %w", err)
-		}
-		advertise = resolved.IP
+	if advertised != nil {
+		advertise, host = advertised.IP, g.node.cfg.AdvertiseAddr
 	}
 	g.address = net.JoinHostPort(host, strconv.Itoa(port))
 

@@ -158,7 +158,10 @@ func (c *endingConn) Close() error {
 // sayKeysDiffer warns of nodes with other gossip keys, if that is what memberlist's
 // words are about.
 func (g *gossip) sayKeysDiffer(text string) bool {
-	if !strings.Contains(text, "crypt") {
+	ours := slices.ContainsFunc([]string{"remote state is encrypted", "remote state is not encrypted", "decrypt"}, func(words string) bool {
+		return strings.Contains(strings.ToLower(text), words)
+	})
+	if !ours {
 		return false
 	}
 	if g.quiet.now("encryption") {

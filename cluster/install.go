@@ -34,7 +34,7 @@ func (n *Node) pass(request raft.RPC, to chan<- raft.RPC) {
 			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.serverID()), Addr: []byte(n.serverID())},
 			Term:      install.Term, Success: true,
 		}, err)
-		n.log.Info("a snapshot of what this node has already was not loaded", "snapshot_index", install.LastLogIndex)
+		n.log.Debug("a snapshot of what this node has already was not loaded", "snapshot_index", install.LastLogIndex)
 		return
 	}
 	answers := make(chan raft.RPCResponse, 1)
@@ -45,9 +45,29 @@ func (n *Node) pass(request raft.RPC, to chan<- raft.RPC) {
 	}
 	select {
 	case answer := <-answers:
+		if response, ok := answer.Response.(*raft.InstallSnapshotResponse); ok && response.Success {
+			answer.Error = n.settle(request.Command.(*raft.InstallSnapshotRequest))
+		}
 		request.RespChan <- answer
 	case <-n.ctx.Done():
 	}
+}
+
+// settle makes the log say at a snapshot's index what the snapshot does. Raft keeps the
+// entries of an old leader that reach beyond a snapshot (v1.7.3), and takes nothing that
+// follows it where they contradict it: the leader would send it again and again. With
+// the right entry at its index Raft takes what follows, in place of theirs.
+func (n *Node) settle(snapshot *raft.InstallSnapshotRequest) error {
+	last, err := n.store.LastIndex()
+	if err != nil || last <= snapshot.LastLogIndex {
+		return err
+	}
+	var entry raft.Log
+	if err := n.store.GetLog(snapshot.LastLogIndex, &entry); err == nil && entry.Term == snapshot.LastLogTerm {
+		return nil
+	}
+	// It is applied, so nobody reads more of it than its term.
+	return n.store.StoreLog(&raft.Log{Index: snapshot.LastLogIndex, Term: snapshot.LastLogTerm, Type: raft.LogNoop})
 }
 
 // hasAllOf reports whether the node has all that a snapshot holds: it has applied that

@@ -1,8 +1,11 @@
 package cluster
 
 import (
+	"context"
 	"io"
 	"reflect"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -71,4 +74,49 @@ func TestOldSnapshotIsNotInstalled(t *testing.T) {
 	holds("after a write")
 	c.waitApplied(mustApply(t, leader.Node, "at the end"))
 	holds("at the end")
+}
+
+// An old leader may have entries, which nobody else has, beyond a snapshot that it is
+// sent. It takes what follows the snapshot in their place, and is sent no second one.
+func TestEntriesOfAnOldLeaderBeyondASnapshot(t *testing.T) {
+	c := startCluster(t, 3, func(cfg *Config) { cfg.TrailingLogs = 1 })
+	old := c.leader()
+	c.waitApplied(mustApply(t, old.Node, "before"))
+	c.cut(old)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	const more = 50
+	for range more {
+		waiting.Go(func() { _, _, _ = old.Apply(ctx, []byte("lost")) }) // nobody hears of them
+	}
+	base := old.fsm.Revision()
+	waitFor(t, "the old leader has entries of its own", func() bool { return old.raft.LastIndex() >= base+more })
+	waitFor(t, "it leads no more", func() bool { return old.raft.State() != raft.Leader })
+	cancel()
+
+	leader := c.leader()
+	for range 5 {
+		mustApply(t, leader.Node, "after")
+	}
+	if err := leader.raft.Snapshot().Error(); err != nil {
+		t.Fatal(err)
+	}
+	first, err := leader.store.FirstIndex()
+	if err != nil || first <= base+1 || leader.snapshots.newest().index >= old.raft.LastIndex() {
+		t.Fatalf("the log begins with %d, the snapshot is of %d, and the old leader has %d to %d: %v", first, leader.snapshots.newest().index, base, old.raft.LastIndex(), err)
+	}
+	var restores atomic.Int32
+	old.fsm.mu.Lock()
+	old.fsm.restoring = func() { restores.Add(1) }
+	old.fsm.mu.Unlock()
+	c.heal(old)
+	c.waitApplied(mustApply(t, leader.Node, "at the end"))
+	if got, want := old.fsm.list(), leader.fsm.list(); !reflect.DeepEqual(got, want) {
+		t.Errorf("the old leader has %q, the new one %q", got, want)
+	}
+	if got := restores.Load(); got != 1 {
+		t.Errorf("%d snapshots were loaded, want one", got)
+	}
 }

@@ -28,6 +28,9 @@ const (
 	joinLater    = 2 * time.Second
 )
 
+// errNobody is why a node that asked nobody was not taken in.
+var errNobody = errors.New("none was there")
+
 // Join makes this node part of the cluster that gossips at the address, and returns
 // when it is a member of it as it wants to be: a voter that has caught up, or a
 // replica. Over conn, which leads to a member's API, add asks the cluster to take the
@@ -217,10 +220,11 @@ func (n *Node) ask(ctx context.Context, cluster uuid.UUID, add func(ctx context.
 					said[member.ID] = reason
 					step(fmt.Sprintf("asking node %s: %s; trying again", member.called(), reason))
 				}
-				if last = err; !accepted && time.Since(began) > joinPatience {
-					return fmt.Errorf("no node of cluster %s takes this node in: %s", cluster, reasonOf(err))
-				}
+				last = err
 			}
+		}
+		if !accepted && time.Since(began) > joinPatience {
+			return fmt.Errorf("no node of cluster %s has taken this node in: %s", cluster, reasonOf(cmp.Or(last, errNobody)))
 		}
 		select {
 		case <-ctx.Done():

@@ -73,7 +73,7 @@ func aboutWhom(args []any) string {
 // closing reports an error that comes of the node's own end.
 func closing(args []any) bool {
 	for _, arg := range args {
-		if err, ok := arg.(error); ok && errors.Is(err, net.ErrClosed) {
+		if err, ok := arg.(error); ok && (errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled)) {
 			return true
 		}
 	}

@@ -41,7 +41,7 @@ type Survivor struct {
 }
 
 // Look returns what the data folder of a node that does not run would bring into a
-// recovery. It changes nothing.
+// recovery. It opens the folder as a node does, and changes nothing of what it holds.
 func Look(dataDir string, logger *slog.Logger) (s Survivor, err error) {
 	n, closeNode, err := openSurvivor(RecoverConfig{DataDir: dataDir, Logger: logger})
 	defer func() { err = closeNode(err) }()

@@ -172,9 +172,9 @@ func (t *transfers) matched(follower raft.ServerID, index uint64) {
 }
 
 // rejected notes that a follower takes no entries. One that has loaded a snapshot does
-// so where it has entries of an old leader beyond it (Raft keeps them, v1.7.3): it is
-// sent the same snapshot again and again, until there is one beyond those too, so
-// that one must not wait for this follower.
+// so where its log ends with an old leader's entry at the very index of the snapshot
+// (Raft keeps that, v1.7.3): it is sent the same snapshot again and again, until there is
+// a newer one, which must not wait for this follower.
 func (t *transfers) rejected(follower raft.ServerID) {
 	if t.catching.Load() == 0 {
 		return
@@ -183,7 +183,9 @@ func (t *transfers) rejected(follower raft.ServerID) {
 	defer t.mu.Unlock()
 	for one := range t.all {
 		if one.follower == follower && one.matched == one.index {
-			t.log.Warn("a follower cannot go on after the snapshot that it was sent: it gets a newer one when there is one", "snapshot_index", one.index, "follower", string(follower))
+			if one.index > t.useless {
+				t.log.Warn("a follower cannot go on after the snapshot that it was sent: it gets a newer one when there is one", "snapshot_index", one.index, "follower", string(follower))
+			}
 			t.useless = max(t.useless, one.index)
 			t.remove(one)
 		}

@@ -303,7 +303,7 @@ func TestUnknownOutcomes(t *testing.T) {
 		d.sample()
 		conn := f.links.conn
 		f.losing(1, func() { f.links.follow(nil) })
-		ctx, cancel := context.WithTimeout(d.ctx, 300*time.Millisecond)
+		ctx, cancel := context.WithTimeout(d.ctx, 2*time.Second)
 		defer cancel()
 		grant := grantRequest(project, "ben", "/b", []string{"read"})
 		_, err := d.call(ctx, grant)

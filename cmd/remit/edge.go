@@ -148,11 +148,7 @@ func (n *Node) ready() error {
 	if why := n.cluster.Estranged(); why != "" {
 		return fmt.Errorf("%s; %s", status.Convert(err).Message(), why)
 	}
-	if !n.cluster.HasCommands() {
-		coordinator, err := n.cluster.Coordinator()
-		if err != nil || coordinator == "" {
-			coordinator = "that began the cluster"
-		}
+	if coordinator, awaits := n.cluster.AwaitsFirst(); awaits {
 		return fmt.Errorf("the cluster has no first command yet, which node %s writes: if that one is lost for good, nothing has begun, "+
 			"so remove the data folders of all nodes and start them again", coordinator)
 	}

@@ -66,14 +66,15 @@ func writeJSON(w io.Writer, answer proto.Message) error {
 // withNumbers makes numbers of an answer's own that protojson words as strings, for
 // languages that lose digits beyond 2^53: revisions do not come that far.
 func withNumbers(text []byte, answer protoreflect.Message) []byte {
-	answer.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+	fields := answer.Descriptor().Fields()
+	for i := range fields.Len() {
+		field := fields.Get(i)
 		switch field.Kind() {
 		case protoreflect.Uint64Kind, protoreflect.Int64Kind:
-			key := fmt.Sprintf("\n  %q: ", field.Name())
+			key, value := fmt.Sprintf("\n  %q: ", field.Name()), answer.Get(field)
 			text = bytes.Replace(text, fmt.Appendf(nil, "%s\"%v\"", key, value), fmt.Appendf(nil, "%s%v", key, value), 1)
 		}
-		return true
-	})
+	}
 	return text
 }
 

@@ -27,7 +27,7 @@ majority of the voters is lost for good: the cluster takes no writes then and
 cannot elect a leader by itself. No process may run on the folder.
 
 Run it on one node alone, the one whose log reaches furthest: --dry-run shows that,
-and changes nothing. The higher term has more, and at the same term the higher
+and recovers nothing. The higher term has more, and at the same term the higher
 index. Writes that only the
 lost nodes had are lost; all that is in this folder's log counts as written. Tokens
 from before end, keys hold. Every other node of the old cluster is refused from
@@ -71,7 +71,7 @@ It asks first, or needs --yes where nobody can be asked.`,
 		},
 	}
 	cmd.Flags().StringVar(&dataDir, "data-dir", "", "the `folder` of the node that survives")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what the folder holds, and change nothing")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show how far the folder's log goes, and recover nothing")
 	confirm.addFlag(cmd)
 	addOutputFlag(cmd, &output)
 	if err := cmd.MarkFlagDirname("data-dir"); err != nil {

@@ -167,7 +167,7 @@ func repeated[A any](ctx context.Context, tell *progress, call func(context.Cont
 		if code := status.Code(err); code != codes.Unavailable && code != codes.DeadlineExceeded {
 			return answer, unknown, err
 		}
-		if strings.Contains(err.Error(), server.StillReading) {
+		if strings.Contains(err.Error(), "was not applied: "+server.StillReading) {
 			heard = time.Now()
 		} else {
 			unknown = true
