@@ -23,7 +23,7 @@ member of the cluster (revision 3 of 6)
 		t.Errorf("sent %v", got)
 	}
 	f.cluster.steps = f.cluster.steps[:1]
-	expect(t, outcome{exitOK, "{\n  \"step\": \"found the cluster\",\n  \"applied_revision\": \"0\",\n  \"target_revision\": \"0\"\n}\n", "found the cluster\n"},
+	expect(t, outcome{exitOK, "{\n  \"step\": \"found the cluster\",\n  \"applied_revision\": 0,\n  \"target_revision\": 0\n}\n", "found the cluster\n"},
 		"join", "there:7603", "-o", "json")
 
 	f.cluster.failAfter = status.Error(codes.PermissionDenied, "Permission denied: only operators of the cluster may call ClusterService/AddMember")
