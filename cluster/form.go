@@ -369,8 +369,8 @@ func (n *Node) Estranged() string {
 	return ""
 }
 
-// AwaitsFirst returns the node that has to write the cluster's first command, if the
-// log, which begins here and is known to all of this node, has none yet.
+// AwaitsFirst returns the node that has to write the cluster's first command, if this
+// node has the log from its beginning and there is none in it yet.
 func (n *Node) AwaitsFirst() (coordinator string, awaits bool) {
 	first, err := n.store.FirstIndex()
 	if err != nil || first != 1 || n.snapshots.newest().index > 0 {

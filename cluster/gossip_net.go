@@ -8,7 +8,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -29,9 +28,7 @@ type gossipTransport struct {
 	streams chan net.Conn // that came in
 	ended   context.Context
 	end     context.CancelFunc
-
-	mu   sync.Mutex
-	open []net.Conn // of streams, the oldest first
+	open    newestConns // of streams
 }
 
 // maxGossipStreams bounds the connections that came in and are not done with: each may
@@ -54,7 +51,7 @@ func newGossipTransport(ctx context.Context, bind *net.TCPAddr, plain bool, logg
 		var t *memberlist.NetTransport
 		t, err = memberlist.NewNetTransport(&memberlist.NetTransportConfig{BindAddrs: []string{host}, BindPort: bind.Port, Logger: logger})
 		if err == nil {
-			own := &gossipTransport{NetTransport: t, ctx: ctx, plain: plain, streams: make(chan net.Conn)}
+			own := &gossipTransport{NetTransport: t, ctx: ctx, plain: plain, streams: make(chan net.Conn), open: newestConns{most: maxGossipStreams}}
 			own.ended, own.end = context.WithCancel(context.Background())
 			go own.receive()
 			return own, nil
@@ -75,15 +72,14 @@ func (t *gossipTransport) Shutdown() error {
 	return t.NetTransport.Shutdown()
 }
 
-// receive takes what comes in until the transport has ended. Where there are too many, the oldest
-// is given up: an exchange between nodes takes milliseconds, and whoever holds
-// connections open keeps no node out.
+// receive takes what comes in until the transport has ended. An exchange between nodes
+// takes milliseconds.
 func (t *gossipTransport) receive() {
 	for {
 		select {
 		case conn := <-t.NetTransport.StreamCh():
 			select {
-			case t.streams <- t.admit(conn):
+			case t.streams <- t.bounded(conn):
 			case <-t.ended.Done():
 				_ = conn.Close()
 				return
@@ -94,26 +90,10 @@ func (t *gossipTransport) receive() {
 	}
 }
 
-func (t *gossipTransport) admit(conn net.Conn) net.Conn {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.open) >= maxGossipStreams {
-		_ = t.open[0].Close()
-		t.open = slices.Delete(t.open, 0, 1)
-	}
-	t.open = append(t.open, conn)
-	return &endingConn{Conn: conn, stop: func() bool { return t.forget(conn) }}
-}
-
-// forget notes that a connection is done with.
-func (t *gossipTransport) forget(conn net.Conn) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	i := slices.Index(t.open, conn)
-	if i >= 0 {
-		t.open = slices.Delete(t.open, i, i+1)
-	}
-	return i >= 0
+// bounded makes a connection one of those of which there are so many at most.
+func (t *gossipTransport) bounded(conn net.Conn) net.Conn {
+	t.open.begin(conn)
+	return &endingConn{Conn: conn, stop: func() bool { return t.open.finish(conn) }}
 }
 
 // DialTimeout connects to a node.

@@ -295,11 +295,11 @@ func TestLeftFolder(t *testing.T) {
 
 // Whoever holds connections open pushes out the oldest, and not the nodes.
 func TestGossipStreams(t *testing.T) {
-	transport := &gossipTransport{ctx: t.Context()}
+	transport := &gossipTransport{ctx: t.Context(), open: newestConns{most: maxGossipStreams}}
 	var ends, conns []net.Conn
 	open := func() {
 		conn, end := net.Pipe()
-		ends, conns = append(ends, end), append(conns, transport.admit(conn))
+		ends, conns = append(ends, end), append(conns, transport.bounded(conn))
 	}
 	closed := func(i int) bool {
 		return ends[i].SetReadDeadline(time.Now()) != nil // so does a pipe whose other end is closed
@@ -321,7 +321,7 @@ func TestGossipStreams(t *testing.T) {
 	if !closed(0) || closed(2) || closed(maxGossipStreams) {
 		t.Error("not the oldest connection ended")
 	}
-	if len(transport.open) != maxGossipStreams {
-		t.Errorf("%d connections are open", len(transport.open))
+	if open := len(transport.open.conns); open != maxGossipStreams {
+		t.Errorf("%d connections are open", open)
 	}
 }

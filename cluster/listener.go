@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -66,9 +65,10 @@ type listener struct {
 	closed chan struct{}
 	wg     sync.WaitGroup
 
-	mu         sync.Mutex
-	conns      map[*nodeConn]struct{} // nil when closed
-	handshakes []*nodeConn            // coming in and not admitted yet, the oldest first
+	handshakes newestConns // coming in and not admitted yet
+
+	mu    sync.Mutex
+	conns map[*nodeConn]struct{} // nil when closed
 }
 
 // nodeConn is a connection the listener closes with itself.
@@ -110,6 +110,8 @@ func newListener(tcp net.Listener, log *slog.Logger, node identity) *listener {
 		quiet:  occasionally{every: time.Second, burst: 10},
 		closed: make(chan struct{}),
 		conns:  make(map[*nodeConn]struct{}),
+
+		handshakes: newestConns{most: maxHandshakes},
 	}
 	for _, kind := range []connKind{kindRaft, kindNode, kindAPI} {
 		l.kinds[kind] = &kindListener{listener: l, kind: kind, conns: make(chan net.Conn), ended: make(chan struct{})}
@@ -151,12 +153,12 @@ func (l *listener) acceptAll() {
 		if err != nil {
 			return
 		}
-		l.begin(tracked)
+		l.handshakes.begin(tracked.Conn)
 		l.wg.Add(1)
 		go func() {
 			defer l.wg.Done()
 			conn, kind, err := l.admit(tracked)
-			if !l.finish(tracked) {
+			if !l.handshakes.finish(tracked.Conn) {
 				err = errCrowded
 			}
 			if err != nil {
@@ -167,29 +169,6 @@ func (l *listener) acceptAll() {
 			l.kinds[kind].hand(conn)
 		}()
 	}
-}
-
-// begin notes a handshake, for which the oldest is given up where there are too many:
-// whoever holds connections open and says nothing cannot keep nodes out.
-func (l *listener) begin(conn *nodeConn) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.handshakes) >= maxHandshakes {
-		_ = l.handshakes[0].Conn.Close()
-		l.handshakes = slices.Delete(l.handshakes, 0, 1)
-	}
-	l.handshakes = append(l.handshakes, conn)
-}
-
-// finish notes the end of a handshake; false if it was given up.
-func (l *listener) finish(conn *nodeConn) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	i := slices.Index(l.handshakes, conn)
-	if i >= 0 {
-		l.handshakes = slices.Delete(l.handshakes, i, i+1)
-	}
-	return i >= 0
 }
 
 // warn logs what anybody can bring about as often as they like.

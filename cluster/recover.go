@@ -42,8 +42,8 @@ type Survivor struct {
 
 // Look returns what the data folder of a node that does not run would bring into a
 // recovery. It opens the folder as a node does, and changes nothing of what it holds.
-func Look(dataDir string, logger *slog.Logger) (s Survivor, err error) {
-	n, closeNode, err := openSurvivor(RecoverConfig{DataDir: dataDir, Logger: logger})
+func Look(dataDir string) (s Survivor, err error) {
+	n, closeNode, err := openSurvivor(RecoverConfig{DataDir: dataDir})
 	defer func() { err = closeNode(err) }()
 	if err != nil {
 		return Survivor{}, err

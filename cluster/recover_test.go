@@ -29,12 +29,12 @@ func TestRecover(t *testing.T) {
 	for _, m := range c.members {
 		c.close(m)
 	}
-	looked, err := Look(survivor.cfg.DataDir, nil)
+	looked, err := Look(survivor.cfg.DataDir)
 	if err != nil || looked.NodeID != survivor.id || looked.ClusterID != c.id || looked.LastIndex != survivor.raft.LastIndex() ||
 		looked.LastTerm != survivor.raft.CurrentTerm() || looked.SnapshotIndex != survivor.snapshots.newest().index {
 		t.Errorf("a look at the survivor shows %+v, %v", looked, err)
 	}
-	if _, err := Look(t.TempDir(), nil); err == nil {
+	if _, err := Look(t.TempDir()); err == nil {
 		t.Error("a look at an empty folder shows something")
 	}
 	epoch, err := readID(survivor.dir.file(epochFile))

@@ -82,7 +82,7 @@ It asks first, or needs --yes where nobody can be asked.`,
 
 // lookAtSurvivor shows how far a data folder goes.
 func lookAtSurvivor(cmd *cobra.Command, dataDir string, output format) error {
-	s, err := cluster.Look(dataDir, nil)
+	s, err := cluster.Look(dataDir)
 	if err != nil {
 		return err
 	}
